@@ -1,0 +1,99 @@
+"""Losses over document slots. Each returns the loss of every slot, f32 [r, s]; weighting and summing is the step's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+Loss = Callable[[Float[Array, "r s c"], Array], Float[Array, "r s"]]
+"""``(logits, labels) -> loss of each slot``; labels int [r, s], or multi-hot float [r, s, c]."""
+
+
+def cross_entropy(
+    logits: Float[Array, "r s c"],
+    labels: Int[Array, "r s"],
+    class_weights: Float[Array, "c"] | None = None,
+    label_smoothing: float = 0.0,
+) -> Float[Array, "r s"]:
+    """Softmax cross-entropy, ``-w_y sum_c q_c log p_c`` with ``q = (1 - eps) onehot(y) + eps / c``.
+
+    Args:
+      logits: one score a class.
+      labels: class of each slot; empty slots hold any legal class.
+      class_weights: ``w``; None for 1.
+      label_smoothing: ``eps`` in [0, 1).
+    """
+    classes = logits.shape[-1]
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, classes), label_smoothing)
+    return optax.softmax_cross_entropy(logits, targets) * _weight_of(labels, class_weights)
+
+
+def focal(
+    logits: Float[Array, "r s c"],
+    labels: Int[Array, "r s"],
+    class_weights: Float[Array, "c"] | None = None,
+    gamma: float = 2.0,
+) -> Float[Array, "r s"]:
+    """Focal loss ``-w_y (1 - p_y)^gamma log p_y`` (Lin et al. 2017, eq. 5); ``gamma = 0`` is cross-entropy."""
+    log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[..., None], axis=-1)[..., 0]
+    # 1 - p by expm1: exact for p near 1, where the gradient of (1 - exp(log p))^gamma would lose all digits.
+    return -((-jnp.expm1(jnp.minimum(log_p, -1e-7))) ** gamma) * log_p * _weight_of(labels, class_weights)
+
+
+def binary(
+    logits: Float[Array, "r s c"], labels: Float[Array, "r s c"], class_weights: Float[Array, "c"] | None = None
+) -> Float[Array, "r s"]:
+    """Mean over labels of the sigmoid cross-entropy; ``class_weights`` weighs the positive term of each label."""
+    weight = jnp.ones(logits.shape[-1]) if class_weights is None else class_weights
+    weight = 1 + labels * (weight[None, None] - 1)
+    return (weight * optax.sigmoid_binary_cross_entropy(logits, labels)).mean(-1)
+
+
+def _weight_of(labels: Int[Array, "r s"], class_weights: Float[Array, "c"] | None) -> Float[Array, "r s"] | float:
+    return 1.0 if class_weights is None else class_weights[labels]
+
+
+def class_weights(kind: str | tuple[float, ...], labels: np.ndarray, classes: int) -> np.ndarray | None:
+    """The weight of each class, f32 [c], mean 1 over the training documents; None for ``"none"``.
+
+    ``"balanced"``: ``n / (c n_c)``, for multi-label ``negatives / positives`` of each label. A tuple is taken as given.
+
+    Raises:
+      ValueError: a tuple whose length isn't the number of classes, or a weight that isn't positive.
+    """
+    if kind == "none":
+        return None
+    if kind == "balanced":
+        if labels.ndim == 2:
+            positives = np.maximum(labels.sum(0), 1)
+            return ((len(labels) - positives) / positives).astype(np.float32)
+        return (len(labels) / (classes * np.maximum(np.bincount(labels, minlength=classes), 1))).astype(np.float32)
+    weights = np.asarray(kind, np.float32)
+    if weights.shape != (classes,) or not (weights > 0).all():
+        raise ValueError(f"config.loss.class_weights must be {classes} positive numbers, one a class, got {kind!r}")
+    return weights
+
+
+def make_loss(config, labels: np.ndarray, classes: int) -> Loss:
+    """The loss that ``config.loss`` names, with class weights from the training labels.
+
+    Raises:
+      ValueError: a single-label loss for multi-label data or the reverse.
+    """
+    multi_label = labels.ndim == 2
+    if multi_label != (config.name == "binary"):
+        kind = "several labels a document" if multi_label else "one label a document"
+        raise ValueError(
+            f"config.loss.name is {config.name!r} but the data has {kind}; use {'binary' if multi_label else 'cross_entropy'!r}"
+        )
+    weights = class_weights(config.class_weights, labels, classes)
+    if config.name == "binary":
+        return lambda logits, y: binary(logits, y, weights)
+    if config.name == "focal":
+        return lambda logits, y: focal(logits, y, weights, config.focal_gamma)
+    return lambda logits, y: cross_entropy(logits, y, weights, config.label_smoothing)

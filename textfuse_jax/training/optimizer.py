@@ -1,0 +1,73 @@
+"""The optimizer: two learning rates (encoder, everything behind it), layer-wise decay, warm-up and a schedule, by optax."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jax
+import optax
+
+LAYER = re.compile(r"layer_?(\d+)$")
+
+
+def schedule(peak: float, total_steps: int, kind: str, warmup_fraction: float) -> optax.Schedule:
+    """Learning rate of each step: linear warm-up from 0, then cosine or linear to 0, or constant.
+
+    Args:
+      peak: highest rate.
+      total_steps: steps of the whole run.
+      kind: ``"cosine"``, ``"linear"`` or ``"constant"``.
+      warmup_fraction: share of all steps spent warming up, in [0, 1).
+    """
+    warmup = round(warmup_fraction * total_steps)
+    rest = max(total_steps - warmup, 1)
+    after = {
+        "cosine": optax.cosine_decay_schedule(peak, rest),
+        "linear": optax.linear_schedule(peak, 0.0, rest),
+        "constant": optax.constant_schedule(peak),
+    }[kind]
+    # A first step at rate 0 would be wasted, so the warm-up starts one step up.
+    return optax.join_schedules([lambda step: peak * (step + 1) / max(warmup, 1), after], [warmup])
+
+
+def groups(params: Any, layers: int) -> Any:
+    """Group of each parameter: ``"head"``, or ``"encoder/<depth>"`` with depth 0 for the embeddings, l for layer l >= 1."""
+
+    def group(path, _):
+        names = [str(getattr(key, "key", key)) for key in path]
+        if names[0] != "encoder":
+            return "head"
+        numbers = [int(match[1]) for name in names if (match := LAYER.search(name))]
+        return f"encoder/{numbers[0] + 1 if numbers else 0}"
+
+    return jax.tree_util.tree_map_with_path(group, params)
+
+
+def decayed(params: Any) -> Any:
+    """Which parameters weight decay applies to: matrices; no biases, norms or scalars."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def make_optimizer(config, params: Any, total_steps: int, layers: int) -> optax.GradientTransformation:
+    """The optimizer that ``config.optimizer`` describes.
+
+    ``adamw`` decouples the decay (Loshchilov and Hutter 2019); ``adam`` adds it to the gradient (L2), as the graph papers do.
+    Encoder layer l of L learns at ``encoder_learning_rate * layer_decay ** (L - l)``.
+    """
+
+    def rule(peak: float) -> optax.GradientTransformation:
+        rate = schedule(peak, total_steps, config.schedule, config.warmup_fraction)
+        if config.name == "adamw":
+            return optax.adamw(rate, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=decayed)
+        return optax.chain(
+            optax.add_decayed_weights(config.weight_decay, mask=decayed), optax.adam(rate, b1=config.b1, b2=config.b2)
+        )
+
+    labels = groups(params, layers)
+    rules = {"head": rule(config.learning_rate)}
+    for label in set(jax.tree.leaves(labels)) - {"head"}:
+        depth = int(label.split("/")[1])
+        rules[label] = rule(config.encoder_learning_rate * config.layer_decay ** (layers - depth))
+    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm > 0 else optax.identity()
+    return optax.chain(clip, optax.multi_transform(rules, labels))
