@@ -71,7 +71,9 @@ def check_levels(config, architecture: Architecture) -> None:
     if deepest > architecture.layers:
         raise ValueError(f"config.model.levels reads layer {deepest}, but the encoder has layers 0 to {architecture.layers}")
     if config.data.max_length > architecture.max_positions:
-        raise ValueError(f"config.data.max_length must be <= {architecture.max_positions}, the encoder's, got {config.data.max_length}")
+        raise ValueError(
+            f"config.data.max_length must be <= {architecture.max_positions}, the encoder's, got {config.data.max_length}"
+        )
 
 
 def encode_split(config, tokenizer: tokenizers.Tokenizer, texts: Sequence[str]) -> Encoded:

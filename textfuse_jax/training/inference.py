@@ -1,0 +1,40 @@
+"""From batches to the logits of every document of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.special
+from jax.sharding import Mesh
+
+from textfuse_jax.training.parallel import spread
+
+
+def predict_logits(forward: Callable, params: Any, batches: Any, classes: int, mesh: Mesh) -> np.ndarray:
+    """Logits of every document of a split, f32 [n, c]; windows of one document are averaged by their weight."""
+    total = np.zeros((batches.examples, classes), np.float32)
+    weight = np.zeros((batches.examples, 1), np.float32)
+
+    def take(rows, logits) -> None:
+        here = np.asarray(rows.example) >= 0
+        where, w = np.asarray(rows.example)[here], np.asarray(rows.weight)[here][:, None]
+        np.add.at(total, where, w * np.asarray(logits)[here])
+        np.add.at(weight, where, w)
+
+    waiting = None  # one batch behind: the host gathers while the device computes
+    for rows in batches:
+        logits = forward(params, spread(rows, mesh))
+        if waiting:
+            take(*waiting)
+        waiting = (rows, logits)
+    if waiting:
+        take(*waiting)
+    return total / np.maximum(weight, 1e-9)
+
+
+def to_probabilities(logits: np.ndarray, multi_label: bool) -> np.ndarray:
+    """Softmax over classes, or a sigmoid for each label; float64, so that the rows of a softmax sum to 1."""
+    logits = logits.astype(np.float64)
+    return scipy.special.expit(logits) if multi_label else scipy.special.softmax(logits, axis=-1)

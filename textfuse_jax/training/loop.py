@@ -1,0 +1,200 @@
+"""The training loop: one function from a config to the finished model, in sections, to be read from top to bottom."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from textfuse_jax.data.pipeline import evaluation_batches, train_batches
+from textfuse_jax.data.sources import load
+from textfuse_jax.training import checkpoints, setup
+from textfuse_jax.training.compilation import compiled
+from textfuse_jax.training.inference import predict_logits
+from textfuse_jax.training.losses import make_loss
+from textfuse_jax.training.optimizer import make_optimizer, schedule
+from textfuse_jax.training.parallel import make_mesh, replicate, spread
+from textfuse_jax.training.progress import Interrupted, check_finite, progress_line, rewind, score_line, stop_signals, train_line
+from textfuse_jax.training.step import evaluated, init_state, make_step, unflatten, zero_sums
+
+
+def train(config: ConfigDict, workdir: pathlib.Path, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Trains the model of a config, from the start or from the newest checkpoint in ``workdir``.
+
+    Args:
+      config: validated.
+      workdir: the run folder; ``checkpoints/`` and ``metrics.jsonl`` are written here.
+      say: takes lines of progress.
+
+    Returns:
+      ``corpus``, ``encoder`` (TextEncoder), ``encoded`` (split -> Encoded), ``params`` (flat, best on validation), ``logits``
+      (split -> f32[n, c]), ``history`` (lines of metrics.jsonl) and ``training`` (facts for the report).
+
+    Raises:
+      Interrupted: SIGTERM or SIGINT came; the state is saved.
+      NotFinite: NaN or infinity in loss or gradient.
+    """
+    # ---- mesh and data
+    mesh = make_mesh(config.parallel.devices)
+    say(f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}")
+    corpus = load(config.data, config.seed)
+    for warning in corpus.warnings:
+        say(f"warning: {warning}")
+    classes = len(corpus.class_names)
+    encoder = setup.load_text_encoder(config, corpus.train.texts)
+    splits = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
+    encoded = {name: setup.encode_split(config, encoder.tokenizer, split.texts) for name, split in splits.items()}
+    features = setup.cached_features(config, encoder, encoded, corpus, mesh, say) if config.encoder.mode == "cached" else {}
+    shape = dict(row_lengths=config.data.row_lengths, packed=config.data.packed)
+    batches = train_batches(
+        encoded["train"],
+        corpus.train.labels,
+        epochs=config.training.total_epochs,
+        seed=config.seed,
+        tokens_per_batch=config.data.tokens_per_batch,
+        row_multiple=mesh.size * config.training.accumulate,
+        prefetch=config.data.prefetch,
+        features=features.get("train"),
+        **shape,
+    )
+    say(
+        f"data: {corpus.name}, {len(corpus.train.ids)} train, {len(corpus.validation.ids)} validation, {len(corpus.test.ids)} test, "
+        f"{classes} classes; {batches.total_steps} steps, shapes {batches.shapes}, padding waste {batches.waste:.1%}"
+    )
+
+    def evaluation(name: str) -> Any:
+        return evaluation_batches(
+            encoded[name],
+            splits[name].labels,
+            tokens_per_batch=config.data.eval_tokens_per_batch,
+            row_multiple=mesh.size,
+            features=features.get(name),
+            **shape,
+        )
+
+    # ---- model, optimizer, step
+    model = setup.make_model(config, encoder.architecture, classes)
+    example = setup.example_rows(config, encoded["train"], corpus.train.labels, features.get("train"))
+    params = setup.init_params(model, example, config.seed, None if config.encoder.mode == "cached" else encoder.params)
+    steps = batches.total_steps
+    state, optimizer = init_state(
+        params,
+        lambda name: setup.is_frozen(config, name),
+        lambda trained: make_optimizer(config.optimizer, trained, steps, encoder.architecture.layers),
+        average=config.training.average_decay > 0,
+    )
+    loss = make_loss(config.loss, corpus.train.labels, classes)
+
+    def apply(tree, rows, key):
+        return model.apply({"params": tree}, rows, train=True, rngs={"dropout": key})
+
+    step = compiled(
+        make_step(apply, loss, optimizer, config.training.accumulate, config.training.average_decay),
+        "training step",
+        say,
+        donate=(0,),
+    )
+    forward = compiled(lambda tree, rows: setup.predictor(model)(unflatten(tree), rows)[0], "evaluation", say)
+    state = replicate(state, mesh)
+    best = jax.tree.map(jnp.copy, evaluated(state))
+    run_key = replicate(jax.random.key(config.seed + 1), mesh)
+    rate = schedule(config.optimizer.learning_rate, steps, config.optimizer.schedule, config.optimizer.warmup_fraction)
+    trained = sum(p.size for p in state.params.values())
+    say(f"model: {trained:,} trained parameters, {sum(p.size for p in state.frozen.values()):,} frozen")
+
+    # ---- restore
+    folder, log = workdir / "checkpoints", workdir / "metrics.jsonl"
+    progress = {"best_score": None, "best_step": 0, "worse": 0, "seconds": 0.0, "documents": 0, "stopped": False}
+    iterator = iter(batches)
+    there = checkpoints.all_steps(folder)
+    if there:
+        meta = checkpoints.read_meta(there[-1])
+        restored = checkpoints.load(there[-1], {"state": state, "best": best})
+        state, best, progress = restored["state"], restored["best"], meta["progress"]
+        iterator.set_state(meta["position"])
+        say(f"resumed from {there[-1].name}")
+    history = rewind(log, int(state.step))
+
+    def save() -> None:
+        meta = {"position": iterator.get_state(), "config": json.loads(config.to_json_best_effort()), "progress": progress}
+        checkpoints.save(folder, int(state.step), {"state": state, "best": best}, meta, config.training.keep_checkpoints)
+
+    def record(line: dict[str, Any]) -> None:
+        history.append(line)
+        with log.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    # ---- loop
+    eval_every = config.training.eval_every_steps
+    epoch_ends = np.cumsum(batches.steps_per_epoch)
+    since: list[Any] = []  # example ids of the batches since the last log, to name the documents of a bad step
+    clock, tick = time.perf_counter(), int(state.step)
+    with stop_signals() as stop:
+        while tick < steps and not progress["stopped"]:
+            batch = next(iterator)
+            since.append(batch.example)
+            state, sums = step(state, spread(batch, mesh), run_key)
+            tick += 1
+            now = tick
+            ends_epoch = now in epoch_ends
+            if now % config.training.log_every_steps == 0 or ends_epoch or now == steps:
+                sums = {k: float(v) for k, v in sums.items()}
+                seconds, clock = time.perf_counter() - clock, time.perf_counter()
+                check_finite(sums, now, since, corpus)
+                state = state.replace(sums=replicate(zero_sums(), mesh))
+                since.clear()
+                progress["seconds"] += seconds
+                progress["documents"] += int(sums["documents"])
+                line = train_line(now, epoch_ends, sums, seconds, float(rate(now - 1)))
+                record(line)
+                say(progress_line(line, steps, len(epoch_ends), progress["seconds"] / now * (steps - now)))
+            if now == steps or (now % eval_every == 0 if eval_every else ends_epoch):
+                logits = predict_logits(forward, evaluated(state), evaluation("validation"), classes, mesh)
+                line = score_line(now, logits, corpus, config.training.select_by)
+                record(line)
+                better = progress["best_score"] is None or line["score"] > progress["best_score"]
+                if better:
+                    best = jax.tree.map(jnp.copy, evaluated(state))
+                    progress |= {"best_score": line["score"], "best_step": now, "worse": 0}
+                else:
+                    progress["worse"] += 1
+                patience = config.training.patience
+                progress["stopped"] = bool(patience and progress["worse"] >= patience)
+                say(
+                    f"  validation: accuracy {line['accuracy']:.4f}, macro-F1 {line['f1_macro']:.4f}, nll {line['nll']:.4f}"
+                    + (" *" if better else "")
+                )
+                clock = time.perf_counter()
+            if now == steps or progress["stopped"] or now % config.training.checkpoint_every_steps == 0 or stop.is_set():
+                save()
+            if stop.is_set() and now < steps and not progress["stopped"]:
+                raise Interrupted(f"stopped at step {now} of {steps}; state saved in {folder}")
+
+    # ---- the best weights, read once on every split
+    logits = {}
+    for name in ("validation", "test"):
+        say(f"evaluating on {name}: {len(splits[name].ids)} documents")
+        logits[name] = predict_logits(forward, best, evaluation(name), classes, mesh)
+    facts = {
+        "documents": progress["documents"],
+        "steps": int(state.step),
+        "epochs": config.training.total_epochs,
+        "seconds": round(progress["seconds"], 2),
+        "documents_per_second": round(progress["documents"] / max(progress["seconds"], 1e-9), 2),
+        "compilations": step.count() + forward.count(),
+        "padding_waste": round(batches.waste, 4),
+        "best_step": progress["best_step"],
+        "stopped_early": progress["stopped"],
+        "trained_parameters": int(trained),
+        "devices": mesh.size,
+        "encoder_fingerprint": encoder.fingerprint,
+    }
+    result = dict(corpus=corpus, encoder=encoder, encoded=encoded, logits=logits, history=history, training=facts, model=model)
+    return result | {"params": jax.device_get(best)}
