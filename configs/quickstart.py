@@ -1,0 +1,20 @@
+"""What ``make demo`` runs: the whole method on the embedded docstrings corpus with MiniLM from an installed package.
+
+    python launch.py --config=configs/quickstart.py
+
+Variants: ``:runlocal`` (seconds), ``:docstrings`` (what it is already), ``:scratch`` (no pretrained weights); join by commas.
+"""
+
+from textfuse_jax.config import MINILM_SHA256, default_config, docstrings, finish
+
+
+def get_config(arg=None):
+    """A run of minutes on two cores: some thousand docstrings, tuned MiniLM."""
+    config = default_config()
+    docstrings(config)
+    config.name = "quickstart"
+    config.encoder.sha256 = MINILM_SHA256
+    config.data.train_rows = 3000
+    config.data.test_rows = 1000
+    config.training.total_epochs = 2
+    return finish(config, arg)
