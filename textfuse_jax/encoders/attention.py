@@ -1,0 +1,95 @@
+"""Attention inside each document of a packed row, and how much each document's first token attends to the others."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt32
+
+from textfuse_jax.encoders.dropout import keep_mask
+
+
+def attention(
+    q: Float[Array, "r h t k"],
+    k: Float[Array, "r h t k"],
+    v: Float[Array, "r h t k"],
+    document: Int[Array, "r t"],
+    keys: UInt32[Array, "r 2"] | None = None,
+    *,
+    rate: float = 0.0,
+    dtype=jnp.float32,
+) -> Float[Array, "r h t k"]:
+    """``softmax(q k^T / sqrt(k)) v`` over the tokens of the same document (Vaswani et al. 2017, eq. 1).
+
+    Tokens of other documents get weight exactly 0. Padding tokens all carry the slot one past the end, so they attend
+    among themselves: finite, and read by nobody. Softmax is float32; the products take ``dtype`` operands and
+    accumulate in float32.
+
+    Args:
+      keys: random words of the rows, from ``dropout.row_keys``; needed when ``rate > 0``.
+      rate: dropout of attention weights, in [0, 1).
+    """
+    if rate and keys is None:
+        raise ValueError(f"attention with dropout rate {rate} needs keys, got None")
+    return _attention(q, k, v, document, keys if rate else None, rate, jnp.dtype(dtype))
+
+
+def saliency(
+    q: Float[Array, "r h t k"],
+    k: Float[Array, "r h t k"],
+    position: Int[Array, "r t"],
+    document: Int[Array, "r t"],
+    slots: int,
+) -> Float[Array, "r t"]:
+    """Attention of each document's first token (position 0) to each token of its document, mean over heads.
+
+    Sums to 1 over a document; 0 at padding. Costs ``s / t`` of the attention of a layer.
+    """
+    slot = jnp.arange(slots, dtype=document.dtype)[None, :, None]
+    inside = document[:, None, :] == slot
+    first = (inside & (position == 0)[:, None, :]).astype(q.dtype)
+    q_first = jnp.einsum("rst,rhtk->rhsk", first, q)
+    logits = jnp.einsum("rhsk,rhtk->rhst", q_first, k) * q.shape[-1] ** -0.5
+    weights = jax.nn.softmax(jnp.where(inside[:, None], logits, jnp.finfo(logits.dtype).min), axis=-1)
+    return jnp.where(inside, weights.mean(1), 0).sum(1)
+
+
+def _dot(a, b, contract, dtype):
+    numbers = (((contract[0],), (contract[1],)), ((0, 1), (0, 1)))
+    return jax.lax.dot_general(a.astype(dtype), b.astype(dtype), numbers, preferred_element_type=jnp.float32)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def _attention(q, k, v, document, keys, rate, dtype):
+    return _forward(q, k, v, document, keys, rate, dtype)[0]
+
+
+def _drop(x, keys, rate):
+    return jnp.where(keep_mask(keys, rate, x.shape), x * (1 / (1 - rate)), 0) if rate else x
+
+
+def _forward(q, k, v, document, keys, rate, dtype):
+    same = (document[:, :, None] == document[:, None, :])[:, None]
+    logits = _dot(q, k, (3, 3), dtype) * q.shape[-1] ** -0.5
+    weights = jax.nn.softmax(jnp.where(same, logits, jnp.finfo(logits.dtype).min), axis=-1)
+    o = _dot(_drop(weights, keys, rate), v, (3, 2), dtype)
+    return o, (q, k, v, o, weights.astype(dtype), keys)
+
+
+def _backward(rate, dtype, residuals, do):
+    """Derivative of the softmax through ``sum_j w_j dw_j = do . o``, which saves a pass over [t, t].
+
+    The two products that contract over queries have the small operand transposed, not the [t, t] one.
+    """
+    q, k, v, o, weights, keys = residuals
+    dv = _dot(do.mT, _drop(weights, keys, rate), (3, 2), dtype).mT
+    dweights = _drop(_dot(do, v, (3, 3), dtype), keys, rate)
+    dlogits = weights * (dweights - (do * o).sum(-1, keepdims=True)) * q.shape[-1] ** -0.5
+    dq = _dot(dlogits, k, (3, 2), dtype)
+    dk = _dot(q.mT, dlogits, (3, 2), dtype).mT
+    return dq, dk, dv, None, None
+
+
+_attention.defvjp(_forward, _backward)

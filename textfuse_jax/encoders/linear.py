@@ -1,0 +1,76 @@
+"""Matrix products with float32 or bfloat16 operands, always accumulated in float32, forward and backward."""
+
+from __future__ import annotations
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def matmul(x: Float[Array, "*n d"], w: Float[Array, "d f"], dtype=jnp.float32) -> Float[Array, "*n f"]:
+    """``x w`` in float32, of operands rounded to ``dtype``.
+
+    With bfloat16 the two products of the backward pass take bfloat16 operands as well (the cotangent is rounded),
+    and also accumulate in float32; the derivative treats rounding as the identity.
+    """
+    flat = x.reshape(-1, x.shape[-1])
+    y = jnp.dot(flat, w, preferred_element_type=jnp.float32) if dtype == jnp.float32 else _rounded(flat, w, jnp.dtype(dtype))
+    return y.reshape(*x.shape[:-1], w.shape[-1])
+
+
+class Linear(nn.Module):
+    """``y = x W + b``; parameters and result are float32.
+
+    Attributes:
+      features: width of the result.
+      dtype: what the operands of the product are rounded to, float32 or bfloat16.
+    """
+
+    features: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*n d"]) -> Float[Array, "*n f"]:
+        kernel = self.param("kernel", nn.initializers.normal(0.02), (x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        return matmul(x, kernel, self.dtype) + jnp.expand_dims(bias, range(x.ndim - 1))
+
+
+def _dot(a: Array, b: Array, contract: tuple[int, int]) -> Array:
+    return jax.lax.dot_general(a, b, (((contract[0],), (contract[1],)), ((), ())), preferred_element_type=jnp.float32)
+
+
+def transposed(x: Float[Array, "n d"]) -> Float[Array, "d n"]:
+    """``x.T``, laid out anew on CPUs.
+
+    XLA's fast bfloat16 product for CPUs takes a left operand only if its last dimension is contracted in memory order;
+    a mere transpose is folded into the product, which then runs at half the speed. The barrier keeps it from folding,
+    the last dimension of 1 lets XLA choose the layout and leaves a sharding of n alone.
+    """
+
+    def on_cpu(x):
+        return jax.lax.optimization_barrier(x.T[:, :, None])[:, :, 0]
+
+    return jax.lax.platform_dependent(x, cpu=on_cpu, default=jnp.transpose)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _rounded(x: Float[Array, "n d"], w: Float[Array, "d f"], dtype) -> Float[Array, "n f"]:
+    return _dot(x.astype(dtype), w.astype(dtype), (1, 0))
+
+
+def _rounded_forward(x, w, dtype):
+    rounded = x.astype(dtype)
+    return _dot(rounded, w.astype(dtype), (1, 0)), (rounded, w)
+
+
+def _rounded_backward(dtype, residuals, dy):
+    x, w = residuals
+    dy = dy.astype(dtype)
+    return _dot(dy, w.astype(dtype), (1, 1)), _dot(transposed(x), dy, (1, 0))
+
+
+_rounded.defvjp(_rounded_forward, _rounded_backward)
