@@ -34,7 +34,7 @@ def all_steps(folder: pathlib.Path) -> list[pathlib.Path]:
     """Complete checkpoints, oldest first; what a killed process left half-written is not among them."""
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.resolve().iterdir() if STEP.match(p.name) and ocp.is_orbax_checkpoint(p))
+    return sorted(p for p in folder.resolve().iterdir() if STEP.match(p.name) and (p / "orbax.checkpoint").exists())
 
 
 def read_meta(path: pathlib.Path) -> dict:

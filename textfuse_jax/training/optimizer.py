@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import optax
 
-LAYER = re.compile(r"layer_?(\d+)$")
+LAYER = re.compile(r"layer_(\d+)")
 
 
 def schedule(peak: float, total_steps: int, kind: str, warmup_fraction: float) -> optax.Schedule:
@@ -31,17 +31,15 @@ def schedule(peak: float, total_steps: int, kind: str, warmup_fraction: float) -
     return optax.join_schedules([lambda step: peak * (step + 1) / max(warmup, 1), after], [warmup])
 
 
-def groups(params: Any, layers: int) -> Any:
-    """Group of each parameter: ``"head"``, or ``"encoder/<depth>"`` with depth 0 for the embeddings, l for layer l >= 1."""
+def depth_of(name: str) -> int:
+    """Depth of an encoder parameter by its flat name: 0 for the embeddings, l + 1 for ``.../layer_l/...``."""
+    numbers = [int(match[1]) for part in name.split("/") if (match := LAYER.fullmatch(part))]
+    return numbers[0] + 1 if numbers else 0
 
-    def group(path, _):
-        names = [str(getattr(key, "key", key)) for key in path]
-        if names[0] != "encoder":
-            return "head"
-        numbers = [int(match[1]) for name in names if (match := LAYER.search(name))]
-        return f"encoder/{numbers[0] + 1 if numbers else 0}"
 
-    return jax.tree_util.tree_map_with_path(group, params)
+def groups(params: dict[str, Any]) -> dict[str, str]:
+    """Group of each flat parameter: ``"head"``, or ``"encoder/<depth>"``."""
+    return {name: f"encoder/{depth_of(name)}" if name.startswith("encoder/") else "head" for name in params}
 
 
 def decayed(params: Any) -> Any:
@@ -49,7 +47,7 @@ def decayed(params: Any) -> Any:
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
-def make_optimizer(config, params: Any, total_steps: int, layers: int) -> optax.GradientTransformation:
+def make_optimizer(config, params: dict[str, Any], total_steps: int, layers: int) -> optax.GradientTransformation:
     """The optimizer that ``config.optimizer`` describes.
 
     ``adamw`` decouples the decay (Loshchilov and Hutter 2019); ``adam`` adds it to the gradient (L2), as the graph papers do.
@@ -64,7 +62,7 @@ def make_optimizer(config, params: Any, total_steps: int, layers: int) -> optax.
             optax.add_decayed_weights(config.weight_decay, mask=decayed), optax.adam(rate, b1=config.b1, b2=config.b2)
         )
 
-    labels = groups(params, layers)
+    labels = groups(params)
     rules = {"head": rule(config.learning_rate)}
     for label in set(jax.tree.leaves(labels)) - {"head"}:
         depth = int(label.split("/")[1])

@@ -21,6 +21,7 @@ from textfuse_jax.encoders.tokenizers import load_tokenizer, train_wordpiece
 from textfuse_jax.encoders.transformer import Architecture, architecture_from_config, scratch_architecture
 from textfuse_jax.encoders.weights import load_params
 from textfuse_jax.models.classifier import TextGraphClassifier, build_model
+from textfuse_jax.training.optimizer import depth_of
 from textfuse_jax.training.step import flatten
 from textfuse_jax.types import parse_tap
 
@@ -111,8 +112,6 @@ def make_model(config, architecture: Architecture, classes: int, mode: str | Non
 
 def is_frozen(config, name: str) -> bool:
     """Whether the parameter of this flat name is kept as it is: embeddings and encoder layers below ``tuned_from``."""
-    from textfuse_jax.training.optimizer import depth_of
-
     if not name.startswith("encoder/"):
         return False
     if config.encoder.mode == "frozen":

@@ -113,7 +113,7 @@ def make_step(
     def step(state: TrainState, batch: TokenRows, key: Array) -> tuple[TrainState, Metrics]:
         gradients, sums = accumulated(state.params, state.frozen, batch, jax.random.fold_in(key, state.step))
         gradients = jax.tree.map(lambda g: g / jnp.maximum(sums["weight"], 1e-8), gradients)
-        norm = optax.global_norm(gradients)
+        norm = optax.tree.norm(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         average = state.average

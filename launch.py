@@ -1,0 +1,43 @@
+"""Runs one experiment: ``python launch.py --config=configs/agnews_pyramid.py [--workdir=DIR] [--resume]``.
+
+Exit codes: 0 done; 2 a fault in config, data or checkpoint, told in one message; 75 stopped by a signal with the state
+saved, ``--resume`` goes on; anything else is a bug and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+import time
+
+from absl import app, flags
+from ml_collections import config_flags
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, configs/NAME.py or configs/NAME.py:VARIANT,VARIANT.")
+WORKDIR = flags.DEFINE_string("workdir", None, "The run folder; default runs/<config>/<time>.")
+RESUME = flags.DEFINE_bool("resume", False, "Go on from the newest checkpoint in --workdir; --config may then be left out.")
+
+
+def main(argv: list[str]) -> int:
+    """Hands config and folder to the experiment; faults of the user's become one message."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}; options have the form --name=value")
+    if CONFIG.value is None and not (RESUME.value and WORKDIR.value):
+        raise app.UsageError("--config=configs/NAME.py is needed (or --resume with --workdir=DIR)")
+    from textfuse_jax import experiment  # after the flags are read: --help needn't load JAX
+
+    name = CONFIG.value.name if CONFIG.value is not None else ""
+    workdir = pathlib.Path(WORKDIR.value or f"runs/{name}/{time.strftime('%Y-%m-%d_%H-%M-%S')}")
+    try:
+        experiment.run(CONFIG.value, workdir, RESUME.value)
+    except experiment.Interrupted as stop:
+        print(f"{stop}\ngo on with: python launch.py --workdir={workdir} --resume", file=sys.stderr)
+        return experiment.EXIT_INTERRUPTED
+    except experiment.USER_ERRORS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    app.run(main)

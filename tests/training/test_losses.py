@@ -1,0 +1,63 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from textfuse_jax.config import default_config
+from textfuse_jax.training import losses
+
+LOGITS = jnp.log(jnp.array([[[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]]))
+LABELS = jnp.array([[0, 1]])
+
+
+def test_cross_entropy_by_hand():
+    np.testing.assert_allclose(losses.cross_entropy(LOGITS, LABELS), [[-np.log(0.5), -np.log(0.1)]], rtol=1e-6)
+
+
+def test_label_smoothing_by_hand():
+    q = np.array([0.9 + 0.1 / 3, 0.1 / 3, 0.1 / 3])
+    expected = -(q * np.log([0.5, 0.3, 0.2])).sum()
+    np.testing.assert_allclose(losses.cross_entropy(LOGITS, LABELS, label_smoothing=0.1)[0, 0], expected, rtol=1e-6)
+
+
+def test_class_weights_scale_the_loss_of_their_class():
+    weighted = losses.cross_entropy(LOGITS, LABELS, jnp.array([2.0, 0.5, 1.0]))
+    np.testing.assert_allclose(weighted, [[-2 * np.log(0.5), -0.5 * np.log(0.1)]], rtol=1e-6)
+
+
+def test_focal_by_hand_and_gamma_zero_is_cross_entropy():
+    np.testing.assert_allclose(losses.focal(LOGITS, LABELS, gamma=2.0)[0, 0], -0.25 * np.log(0.5), rtol=1e-5)
+    np.testing.assert_allclose(losses.focal(LOGITS, LABELS, gamma=0.0), losses.cross_entropy(LOGITS, LABELS), rtol=1e-6)
+
+
+def test_focal_gradient_is_finite_where_the_model_is_sure():
+    sure = jnp.array([[[60.0, 0.0, 0.0]]])
+    assert jnp.isfinite(jax.grad(lambda z: losses.focal(z, jnp.array([[0]]), gamma=0.5).sum())(sure)).all()
+
+
+def test_binary_by_hand():
+    loss = losses.binary(jnp.zeros((1, 1, 2)), jnp.array([[[1.0, 0.0]]]), jnp.array([3.0, 1.0]))
+    np.testing.assert_allclose(loss, [[(3 * np.log(2) + np.log(2)) / 2]], rtol=1e-6)
+
+
+def test_balanced_weights_have_mean_one_over_documents():
+    labels = np.array([0, 0, 0, 1])
+    weights = losses.class_weights("balanced", labels, 2)
+    np.testing.assert_allclose(weights, [4 / 6, 2.0])
+    assert weights[labels].mean() == pytest.approx(1.0)
+    assert losses.class_weights("none", labels, 2) is None
+
+
+@pytest.mark.parametrize("given", [(1.0,), (1.0, -1.0)])
+def test_bad_class_weights_are_refused(given):
+    with pytest.raises(ValueError, match="2 positive numbers"):
+        losses.class_weights(given, np.array([0, 1]), 2)
+
+
+def test_loss_and_labels_must_fit():
+    config = default_config().loss
+    with pytest.raises(ValueError, match="several labels a document"):
+        losses.make_loss(config, np.zeros((3, 2), np.float32), 2)
+    config.name = "binary"
+    with pytest.raises(ValueError, match="one label a document"):
+        losses.make_loss(config, np.zeros(3, np.int32), 2)

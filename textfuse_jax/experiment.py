@@ -1,0 +1,124 @@
+"""One experiment from config to run folder: check, train, evaluate, report, export. ``launch.py`` and studies call it.
+
+The run folder holds config.json, environment.json, metrics.jsonl, checkpoints/, predictions.csv, result.json, report.md,
+figures/*.png and model/ (all that ``textfuse_jax.predict`` needs).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from textfuse_jax.config import ConfigError, default_config, validate
+from textfuse_jax.data.corpus import DataError
+from textfuse_jax.data.sources import DataNotFound
+from textfuse_jax.encoders.checkpoints import CheckpointNotFound
+from textfuse_jax.evaluation.records import environment
+from textfuse_jax.training import export, setup
+from textfuse_jax.training.loop import train
+from textfuse_jax.training.progress import EXIT_INTERRUPTED, Interrupted, NotFinite
+from textfuse_jax.training.summary import summarize
+
+
+class RunFolderError(ValueError):
+    """The run folder holds another run, or no run where one was to be resumed."""
+
+
+USER_ERRORS = (ConfigError, DataError, DataNotFound, CheckpointNotFound, RunFolderError, NotFinite)
+"""Faults that a message explains better than a traceback."""
+
+__all__ = ["EXIT_INTERRUPTED", "USER_ERRORS", "Interrupted", "RunFolderError", "read_config", "run"]
+
+
+def run(config: ConfigDict | None, workdir: pathlib.Path, resume: bool = False, say: Callable[[str], None] | None = None) -> dict:
+    """Runs, or goes on with, an experiment.
+
+    Args:
+      config: None with ``resume`` takes the run folder's own.
+      workdir: the run folder, made where it isn't there.
+      resume: go on from the newest checkpoint (from the start where the run had none yet).
+      say: takes lines of progress; default prints them.
+
+    Returns:
+      What stands in result.json.
+
+    Raises:
+      one of USER_ERRORS: a fault in config, data, checkpoint or run folder.
+      Interrupted: a signal came; the state is saved.
+    """
+    say = say or (lambda line: print(line, flush=True))
+    config = open_folder(config, workdir, resume)
+    validate(config)
+    finished = workdir / "result.json"
+    if finished.exists():
+        say(f"{workdir} holds a finished run; nothing to do")
+        return json.loads(finished.read_text())
+    setup.check_inputs(config)
+    write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
+    write_json(workdir / "environment.json", environment())
+    trained = train(config, workdir, say)
+    export.save(workdir / "model", config, trained)
+    result = summarize(config, workdir, trained, say)
+    write_json(finished, result)  # last: its presence says that the run is whole
+    say(f"report: {workdir / 'report.md'}")
+    return result
+
+
+def open_folder(config: ConfigDict | None, workdir: pathlib.Path, resume: bool) -> ConfigDict:
+    """The config to run with; makes sure that a folder holds one run only.
+
+    Raises:
+      RunFolderError: the folder holds a run and ``resume`` isn't set; the stored config differs, field by field.
+    """
+    stored = workdir / "config.json"
+    if not stored.exists():
+        if config is None:
+            raise RunFolderError(f"{workdir} holds no run to resume (no config.json); start one with --config=configs/NAME.py")
+        workdir.mkdir(parents=True, exist_ok=True)
+        return config
+    if not resume:
+        raise RunFolderError(f"{workdir} holds a run already; add --resume to go on with it, or take another --workdir")
+    before = read_config(stored)
+    differ = [] if config is None else differences(before, config)
+    if differ:
+        raise RunFolderError(f"the config differs from that of the run in {workdir}; leave --config out to go on with it:\n  " + "\n  ".join(differ))
+    return before
+
+
+def read_config(path: pathlib.Path) -> ConfigDict:
+    """A locked config from a run's config.json; lists become tuples again."""
+
+    def tuples(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: tuples(v) for k, v in value.items()}
+        return tuple(tuples(v) for v in value) if isinstance(value, list) else value
+
+    config = default_config()
+    with config.unlocked():
+        config.update(ConfigDict(tuples(json.loads(path.read_text()))))
+    return config.lock()
+
+
+def differences(before: ConfigDict, now: ConfigDict) -> list[str]:
+    """Fields in which two configs differ, ``field: before -> now``."""
+
+    def flat(config: Any, prefix: str = "config") -> dict[str, Any]:
+        found = {}
+        for key, value in config.items():
+            found |= flat(value, f"{prefix}.{key}") if isinstance(value, dict) else {f"{prefix}.{key}": value}
+        return found
+
+    a, b = (flat(json.loads(c.to_json_best_effort())) for c in (before, now))
+    return [f"{key}: {a.get(key)!r} -> {b.get(key)!r}" for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes JSON whole or not at all."""
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+    os.replace(part, path)

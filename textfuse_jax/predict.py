@@ -1,0 +1,94 @@
+"""Classifies new text with a finished run.
+
+    python -m textfuse_jax.predict --workdir RUN --input FILE.csv --output OUT.csv
+
+The input is CSV, TSV, JSONL or Parquet, plain or .gz, with the run's text columns and, if you like, an ``id`` column;
+``-`` is standard input or output (CSV). The output holds id, predicted and a probability for each class.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from textfuse_jax.data.corpus import DataError
+from textfuse_jax.data.pipeline import evaluation_batches
+from textfuse_jax.data.tabular import read_texts
+from textfuse_jax.evaluation.records import write_predictions
+from textfuse_jax.experiment import read_config
+from textfuse_jax.training import export, setup
+from textfuse_jax.training.inference import predict_logits, to_probabilities
+from textfuse_jax.training.parallel import make_mesh, replicate
+from textfuse_jax.training.step import unflatten
+
+
+class Predictor:
+    """A finished model, ready to classify texts.
+
+    Args:
+      workdir: the run folder.
+    """
+
+    def __init__(self, workdir: str | pathlib.Path):
+        workdir = pathlib.Path(workdir)
+        self.finished = export.load(workdir / "model")
+        self.config = read_config(workdir / "config.json")
+        self.class_names = self.finished.class_names
+        self._mesh = make_mesh(self.config.parallel.devices)
+        mode = "frozen" if self.config.encoder.mode == "cached" else None
+        model = setup.make_model(self.config, self.finished.architecture, len(self.class_names), mode)
+        self._forward = jax.jit(lambda params, rows: setup.predictor(model)(unflatten(params), rows)[0])
+        self._params = replicate(self.finished.params, self._mesh)
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        """Logits f32 [n, c], in the order of the texts."""
+        classes = len(self.class_names)
+        encoded = setup.encode_split(self.config, self.finished.tokenizer, texts)
+        labels = np.zeros((len(texts), classes), np.float32) if self.finished.multi_label else np.zeros(len(texts), np.int32)
+        batches = evaluation_batches(
+            encoded,
+            labels,
+            row_lengths=self.config.data.row_lengths,
+            tokens_per_batch=self.config.data.eval_tokens_per_batch,
+            row_multiple=self._mesh.size,
+            packed=self.config.data.packed,
+        )
+        return predict_logits(self._forward, self._params, batches, classes, self._mesh)
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """Probability of each class f64 [n, c]; rows sum to 1 unless the model is multi-label."""
+        return to_probabilities(self.logits(texts), self.finished.multi_label)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m textfuse_jax.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", required=True, help="folder of a finished run")
+    parser.add_argument("--input", default="-", help="file of texts, - for standard input (CSV)")
+    parser.add_argument("--output", default="-", help="file of predictions, - for standard output")
+    parser.add_argument("--text_columns", nargs="+", help="columns of the text, joined by a space; default: those of the run")
+    options = parser.parse_args(arguments)
+    try:
+        predictor = Predictor(options.workdir)
+        columns: tuple[Any, ...] = tuple(options.text_columns or predictor.config.data.text_columns)
+        ids, texts = read_texts(options.input, columns)
+    except (DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    probabilities = predictor.probabilities(texts)
+    from textfuse_jax.training.summary import chosen
+
+    predicted = chosen(probabilities, predictor.finished.multi_label)
+    target = "/dev/stdout" if options.output == "-" else options.output
+    write_predictions(target, ids, None, predicted, probabilities, predictor.class_names)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

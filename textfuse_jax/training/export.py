@@ -1,0 +1,74 @@
+"""The finished model in one folder: parameters, tokenizer, architecture, class names, config. Nothing else is needed to predict."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import tokenizers
+from ml_collections import ConfigDict
+
+from textfuse_jax.encoders.transformer import Architecture
+from textfuse_jax.training import checkpoints, setup
+from textfuse_jax.training.step import flatten
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A finished model, loaded.
+
+    Attributes:
+      config: as plain nested dicts.
+      class_names: in the order of the logits.
+    """
+
+    config: dict[str, Any]
+    class_names: tuple[str, ...]
+    multi_label: bool
+    tokenizer: tokenizers.Tokenizer
+    architecture: Architecture
+    params: dict[str, Any]
+
+
+def save(folder: pathlib.Path, config: ConfigDict, trained: dict[str, Any]) -> None:
+    """Writes the model of a finished training, whole or not at all; a run on cached features gets its encoder back."""
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    encoder, corpus, params = trained["encoder"], trained["corpus"], dict(trained["params"])
+    if config.encoder.mode == "cached":
+        params |= setup.read_layers(config, flatten({"encoder": encoder.params}))
+    checkpoints.save_params(part / "params", params)
+    encoder.tokenizer.save(str(part / "tokenizer.json"))
+    facts = {
+        "class_names": list(corpus.class_names),
+        "multi_label": corpus.multi_label,
+        "architecture": dataclasses.asdict(encoder.architecture),
+        "config": json.loads(config.to_json_best_effort()),
+    }
+    (part / "model.json").write_text(json.dumps(facts, indent=1))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(part, folder)
+
+
+def load(folder: pathlib.Path) -> Finished:
+    """Reads what ``save`` wrote.
+
+    Raises:
+      FileNotFoundError: the folder holds no finished model.
+    """
+    if not (folder / "model.json").exists():
+        raise FileNotFoundError(f"{folder} holds no finished model; has its run ended? go on with launch.py --workdir={folder.parent} --resume")
+    facts = json.loads((folder / "model.json").read_text())
+    return Finished(
+        config=facts["config"],
+        class_names=tuple(facts["class_names"]),
+        multi_label=facts["multi_label"],
+        tokenizer=tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")),
+        architecture=Architecture(**facts["architecture"]),
+        params=checkpoints.load_params(folder / "params"),
+    )
