@@ -20,7 +20,7 @@ def resolve(name: str) -> Any:
       ValueError: the text has no colon, the module can't be imported, or it has no such name (the near one is suggested).
     """
     module_name, colon, attribute = name.partition(":")
-    if not colon or not attribute:
+    if not module_name or not colon or not attribute:
         raise ValueError(f'{name!r} must have the form "package.module:name", e.g. "textfuse_jax.models.pooling:Hybrid"')
     try:
         module = importlib.import_module(module_name)
@@ -29,35 +29,56 @@ def resolve(name: str) -> Any:
             f"{name!r}: no module named {error.name!r}; is its folder on PYTHONPATH, its package installed?"
         ) from error
     if not hasattr(module, attribute):
-        near = difflib.get_close_matches(attribute, dir(module), n=1)
-        raise ValueError(
-            f"{name!r}: module {module_name} has no {attribute!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-        )
+        raise ValueError(f"{name!r}: module {module_name} has no {attribute!r}{_near(attribute, dir(module))}")
     return getattr(module, attribute)
+
+
+def arguments(spec: str | Callable) -> tuple[str, ...] | None:
+    """Names of the keyword arguments that a part takes; None where it takes any (``**kwargs``)."""
+    parameters = inspect.signature(resolve(spec) if isinstance(spec, str) else spec).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return None
+    return tuple(name for name in parameters if name not in ("parent", "name", "self"))  # Linen's own are not the config's
+
+
+def check(spec: str | Callable | None, args: Mapping[str, Any] | None = None) -> None:
+    """Raises ValueError if the part can't be found or doesn't take one of ``args``; arguments may still be missing."""
+    if spec is None:
+        return
+    takes = arguments(spec)
+    for name in args or {}:
+        if takes is not None and name not in takes:
+            label = spec if isinstance(spec, str) else getattr(spec, "__name__", repr(spec))
+            listed = f"it takes {', '.join(takes)}" if takes else "it takes none"
+            raise ValueError(f"{label} takes no argument {name!r}{_near(name, takes)}; {listed}")
 
 
 def build(spec: str | Callable | None, args: Mapping[str, Any] | None = None) -> Callable | None:
     """A part from its name and keyword arguments: a class is instantiated, a function partially applied, None stays None.
 
     Raises:
-      ValueError: an argument that the part doesn't take; the message lists those it does.
+      ValueError: an argument that the part doesn't take (the near one is suggested, all are listed), or one that a class
+        needs and didn't get.
     """
     if spec is None:
         return None
-    part = resolve(spec) if isinstance(spec, str) else spec
-    args = dict(args or {})
-    known = inspect.signature(part).parameters
-    unknown = [] if any(p.kind is p.VAR_KEYWORD for p in known.values()) else [a for a in args if a not in known]
-    if unknown:
-        takes = [k for k in known if k not in ("parent", "name", "self")]
-        raise ValueError(f"{spec} takes no argument {unknown[0]!r}; it takes {', '.join(takes)}")
-    if inspect.isclass(part):
-        return part(**args)
-    return functools.partial(part, **args) if args else part
+    check(spec, args)
+    part, args = resolve(spec) if isinstance(spec, str) else spec, dict(args or {})
+    if not inspect.isclass(part):
+        return functools.partial(part, **args) if args else part
+    parameters = inspect.signature(part).parameters.items()
+    needed = [k for k, p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    missing = [name for name in needed if name not in args]
+    if missing:
+        raise ValueError(f"{spec if isinstance(spec, str) else part.__name__} needs the argument {missing[0]!r}; it got {args}")
+    return part(**args)
 
 
 def compose(*parts: Callable | None) -> Callable:
-    """``compose(f, g, h)(x) == h(g(f(x)))`` for parts that return ``(result, out)``; outs are merged, None is skipped."""
+    """``compose(f, g, h)(x) == h(g(f(x)))`` for parts that return ``(result, out)``; outs are merged, None is skipped.
+
+    Further arguments go to every part.
+    """
 
     def composed(x, *args, **kwargs):
         merged: dict[str, Any] = {}
@@ -68,3 +89,8 @@ def compose(*parts: Callable | None) -> Callable:
         return x, merged
 
     return composed
+
+
+def _near(name: str, known) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

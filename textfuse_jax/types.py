@@ -90,6 +90,7 @@ class NodeRows:
       saliency: weight of a node in its document, >= 0; 0 for padding. Zeros where nothing is known.
       senders, receivers: ends of each edge, ``u`` for padding edges. Both lie in one document.
       weight: edge weights; 0 for padding edges.
+      slots: number of document slots a row, s (static): tells padding nodes, ``document == slots``, from the others.
     """
 
     features: Float[Array, "r u d"]
@@ -100,6 +101,7 @@ class NodeRows:
     senders: Int[Array, "r e"]
     receivers: Int[Array, "r e"]
     weight: Float[Array, "r e"]
+    slots: int = struct.field(pytree_node=False)
 
 
 def tap_name(layer: int, scale: str) -> str:

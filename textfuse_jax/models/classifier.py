@@ -1,0 +1,163 @@
+"""The classifier that joins the parts, and its construction from a config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from textfuse_jax.compose import arguments, build
+from textfuse_jax.models import edges as edge_kinds
+from textfuse_jax.models.pyramid import Taps, resample
+from textfuse_jax.types import NodeRows, Out, TokenRows, parse_tap
+
+
+class TextGraphClassifier(nn.Module):
+    """Text -> encoder -> pyramid -> edges -> message passing -> pooling -> head -> logits.
+
+    The slots' signatures stand in ``docs/architecture.md``. Parameters are named by slot (``params["pyramid"]``...).
+
+    Attributes:
+      encoder: None: the taps are ``rows.features``, cached before.
+      pyramid: None: no graph; the document's own encoder features alone are classified (``document_tap`` is needed).
+      edges: one kind of edges, or a tuple of kinds that are joined; None or (): none.
+      propagate: None: the nodes are pooled as the pyramid made them.
+      pooling: needed where there is a pyramid.
+      head: None: the result is the document vectors instead of logits.
+      self_loops: whether every node gets one self-loop of weight 1, after all other edges.
+      document_tap: a tap whose mean over the document is joined to the pooled graph, so that the graph only adds; None: not.
+    """
+
+    encoder: Callable | None
+    pyramid: Callable | None
+    edges: Callable | tuple[Callable, ...] | None
+    propagate: Callable | None
+    pooling: Callable | None
+    head: Callable | None
+    self_loops: bool = True
+    document_tap: str | None = None
+
+    def __call__(self, rows: TokenRows, *, train: bool) -> tuple[Float[Array, "r s c"], Out]:
+        """Logits of each slot, and what every part put out: besides, ``graph``, the nodes with the edges that messages
+        passed along (NodeRows), and ``pool/z``, what the head saw. Empty slots get logits that mean nothing.
+
+        Raises:
+          ValueError: slots that don't go together (the message says which).
+        """
+        taps, out = (rows.features, {}) if self.encoder is None else self.encoder(rows, train=train)
+        out = dict(out)
+        vectors = []
+        if self.pyramid is not None:
+            if self.pooling is None:
+                raise ValueError("a classifier with a pyramid needs a pooling, got None; e.g. textfuse_jax.models.pooling:Mean")
+            nodes, made = self.pyramid(taps, rows, saliency=out.get("encoder/saliency"), train=train)
+            out |= made
+            nodes, made = self._join_edges(nodes, "encoder/saliency" in out)
+            out |= made | {"graph": nodes}
+            if self.propagate is not None:
+                nodes, made = self.propagate(nodes, train=train)
+                out |= made
+            z, made = self.pooling(nodes, rows.slots, train=train)
+            out |= made
+            vectors.append(z)
+        if self.document_tap:
+            vectors.append(_document_mean(taps, rows, self.document_tap))
+        if not vectors:
+            raise ValueError("a classifier without pyramid needs a document_tap, e.g. '06/document', got None")
+        out["pool/z"] = z = jnp.concatenate(vectors, axis=-1)
+        if self.head is None:
+            return z, out
+        logits, made = self.head(z, train=train)
+        return logits, out | made
+
+    def _join_edges(self, nodes: NodeRows, has_saliency: bool) -> tuple[NodeRows, Out]:
+        kinds = self.edges if isinstance(self.edges, tuple) else () if self.edges is None else (self.edges,)
+        for kind in kinds:
+            function = getattr(kind, "func", kind)  # of a functools.partial
+            if function is edge_kinds.hierarchy and len(getattr(self.pyramid, "nodes", (0, 1))) < 2:
+                raise ValueError(
+                    f"hierarchy edges need two node scales, got nodes={self.pyramid.nodes}; add one, e.g. ('phrase', 'sentence')"
+                )
+            if function is edge_kinds.saliency and not has_saliency:
+                raise ValueError(
+                    "saliency edges need an encoder that puts out 'encoder/saliency'; "
+                    "use textfuse_jax.models.edges:LearnedSaliency with this one"
+                )
+        nodes, out = edge_kinds.union(*kinds)(nodes)
+        return (edge_kinds.add_self_loops(nodes) if self.self_loops else nodes), out
+
+
+def build_model(config: Mapping[str, Any], encoder: Callable | None, classes: int) -> TextGraphClassifier:
+    """The classifier that ``config.model`` describes.
+
+    Args:
+      config: a ConfigDict or dict with the fields ``levels``, ``nodes``, ``width``; for each slot of pyramid, propagate, pooling
+        and head its name and ``<slot>_args``; ``edges``, a tuple of names, and ``edges_args``, keyed by what follows the
+        colon, or a tuple as long as ``edges`` (to use one kind twice); ``document_tap`` ("" = none); ``self_loops``.
+      encoder: what fills the encoder slot.
+      classes: number of logits.
+
+    Unless its ``<slot>_args`` say otherwise, the pyramid is given those it takes of ``levels``, ``nodes``, ``width`` and ``tap``
+    (the last of levels), the propagation ``width`` and the head ``classes``.
+
+    Raises:
+      ValueError: a name that can't be found, or an argument that its part doesn't take.
+    """
+    levels = tuple(config["levels"])
+    known = {
+        "pyramid": {"levels": levels, "nodes": tuple(config["nodes"]), "width": config["width"], "tap": levels[-1]},
+        "propagate": {"width": config["width"]},
+        "head": {"classes": classes},
+    }
+
+    def part(slot: str) -> Callable | None:
+        spec, args = config.get(slot) or None, dict(config.get(f"{slot}_args") or {})
+        takes = () if spec is None else arguments(spec) or ()
+        return build(spec, {name: value for name, value in known.get(slot, {}).items() if name in takes} | args)
+
+    return TextGraphClassifier(
+        encoder=encoder,
+        pyramid=part("pyramid"),
+        edges=_build_edges(tuple(config.get("edges") or ()), config.get("edges_args") or {}),
+        propagate=part("propagate"),
+        pooling=part("pooling"),
+        head=part("head"),
+        self_loops=config.get("self_loops", True),
+        document_tap=config.get("document_tap") or None,
+    )
+
+
+def taps_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The taps that the model of ``config.model`` reads, which the encoder must give, sorted."""
+    taps: set[str] = set()
+    if config.get("pyramid"):
+        args = dict(config.get("pyramid_args") or {})
+        takes = arguments(config["pyramid"]) or ()
+        if "tap" in takes and "levels" not in takes:
+            taps.add(args.get("tap", config["levels"][-1]))
+        else:
+            taps.update(args.get("levels", config["levels"]))
+    if config.get("document_tap"):
+        taps.add(config["document_tap"])
+    return tuple(sorted(taps))
+
+
+def _build_edges(names: tuple[str, ...], args: Mapping[str, Any] | tuple[Mapping[str, Any], ...]) -> tuple[Callable, ...]:
+    if isinstance(args, (tuple, list)):
+        if len(args) != len(names):
+            raise ValueError(f"edges_args has {len(args)} entries for {len(names)} edges; give one for each, {{}} for none")
+        return tuple(build(name, dict(given)) for name, given in zip(names, args))
+    kinds = [name.rpartition(":")[2] for name in names]
+    for kind in args:
+        if kind not in kinds:
+            raise ValueError(f"edges_args has {kind!r}, which is none of the edges {kinds}; remove it or add the edges")
+    return tuple(build(name, dict(args.get(kind) or {})) for name, kind in zip(names, kinds))
+
+
+def _document_mean(taps: Taps, rows: TokenRows, tap: str) -> Float[Array, "r s d"]:
+    if tap not in taps:
+        raise ValueError(f"document_tap {tap!r} is not among the encoder's taps {sorted(taps)}; add it to them")
+    return resample(taps[tap], rows, parse_tap(tap)[1], "document").astype(jnp.float32)

@@ -1,0 +1,43 @@
+"""What several parts of a model need: activations and normalisations by name, and the mask of padding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+ACTIVATIONS = ("relu", "gelu", "elu", "silu", "tanh", "identity")
+
+
+def activation(name: str | Callable) -> Callable[[Array], Array]:
+    """The activation of that name, or the callable itself.
+
+    Raises:
+      ValueError: a name outside ``ACTIVATIONS``.
+    """
+    if callable(name):
+        return name
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation must be a callable or one of {', '.join(ACTIVATIONS)}, got {name!r}")
+    return (lambda x: x) if name == "identity" else getattr(jax.nn, name)
+
+
+def normalise(x: Float[Array, "*b d"], norm: str) -> Float[Array, "*b d"]:
+    """Layer normalisation for ``norm="layer"``, ``x`` itself for ``"none"``; called inside a compact module.
+
+    Batch normalisation is not offered: its statistics would depend on what shares the batch.
+
+    Raises:
+      ValueError: any other name.
+    """
+    if norm not in ("layer", "none"):
+        raise ValueError(f'norm must be "layer" or "none", got {norm!r}')
+    return nn.LayerNorm()(x) if norm == "layer" else x
+
+
+def zero_padding(x: Float[Array, "r u d"], document: Int[Array, "r u"], slots: int) -> Float[Array, "r u d"]:
+    """``x`` with the rows of padding units set to 0, so that no bias or norm gives padding a value."""
+    return jnp.where((document < slots)[..., None], x, 0)
