@@ -111,7 +111,7 @@ def confusion_matrix(confusion: Int[np.ndarray, "c c"], class_names: Sequence[st
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     detailed = c <= DETAILED_CLASSES
     side = min(14.0, max(3.6, (0.95 if detailed else 0.42) * c))
-    names = [textwrap.shorten(str(name), 28, placeholder="…") for name in class_names]
+    names = [textwrap.shorten(str(name), 28, placeholder="…").replace("$", r"\$") for name in class_names]  # no mathematics
     turned = max(map(len, names)) > (12 if detailed else 2)
     figure = new_figure(side + 1.3 + 0.07 * max(map(len, names)), side + 0.8 + (1.0 if turned else 0.0))
     ax = figure.subplots()

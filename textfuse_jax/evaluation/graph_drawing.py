@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_NODES = 60  # of one document; beyond, a page can't be read
-WRAP = 72  # characters a line of a box of the coarsest level
+WRAP = 76  # characters a line of a box of the coarsest level
 HOLDER_LINES = 2  # of a unit whose parts stand below it anyway
 LINE, GAP, INDENT, WIDTH, ARCS = 0.175, 0.09, 0.4, 6.0, 2.0  # inches: a text line, between boxes, a level, boxes, arcs
 HEAD, FOOT, MARGIN = 0.55, 0.75, 0.2  # inches: title, legends, sides
