@@ -213,18 +213,13 @@ def _encode_chunk(
     }
 
 
-def _pieces(
-    bounds: np.ndarray, breaks: Breaks, room: int, stride: int | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pieces(bounds: np.ndarray, breaks: Breaks, room: int, stride: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Document, first token and end of each piece: whole documents, the starts of long ones, or their windows."""
     lengths = np.diff(bounds)
     documents = np.arange(len(lengths))
     if stride is None or not (lengths > room).any():
         return documents, bounds[:-1], bounds[:-1] + np.minimum(lengths, room)
-    spans = [
-        _windows(a, b, breaks, room, stride) if b - a > room else [(a, b)]
-        for a, b in itertools.pairwise(bounds.tolist())
-    ]
+    spans = [_windows(a, b, breaks, room, stride) if b - a > room else [(a, b)] for a, b in itertools.pairwise(bounds.tolist())]
     start, end = np.array(list(itertools.chain.from_iterable(spans)), np.int64).T
     return np.repeat(documents, [len(span) for span in spans]), start, end
 
@@ -280,7 +275,8 @@ def _pad_id(tokenizer: tokenizers.Tokenizer) -> int:
 
 def _tracked(chunks: range, total: int, show: bool) -> Iterator[int]:
     """The chunks' starts, with a progress bar once they have taken ``_QUIET_SECONDS``."""
-    columns = (TextColumn("tokenising"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    rate = TextColumn("{task.fields[rate]}")
+    columns = (TextColumn("tokenising"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
     task, started, shown = bar.add_task("", total=total, rate=""), time.monotonic(), False
     try:

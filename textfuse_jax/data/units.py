@@ -37,7 +37,12 @@ from textfuse_jax.data.ragged import bounds as bounds_of
 MIN_PHRASE = 3
 MIN_SENTENCE = 8
 ABBREVIATIONS = frozenset(
-    ["mr", "mrs", "ms", "dr", "prof", "rev", "hon", "gen", "col", "maj", "capt", "cmdr", "lt", "sgt", "gov", "sen", "rep", "pres", "supt", "st", "mt", "ft", "jr", "sr", "messrs", "inc", "corp", "co", "ltd", "llc", "plc", "bros", "dept", "univ", "assn", "intl", "natl", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "mon", "tue", "tues", "wed", "thu", "thur", "thurs", "fri", "sat", "sun", "ave", "blvd", "rd", "vs", "etc", "al", "approx", "est", "no", "nos", "vol", "fig", "figs", "eq", "sec", "ch", "pp", "ed", "eds", "ref", "cf", "ca"]
+    """
+    mr mrs ms dr prof rev hon gen col maj capt cmdr lt sgt gov sen rep pres supt st mt ft jr sr messrs
+    inc corp co ltd llc plc bros dept univ assn intl natl
+    jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu thur thurs fri sat sun
+    ave blvd rd vs etc al approx est no nos vol fig figs eq sec ch pp ed eds ref cf ca
+    """.split()  # noqa: SIM905 - a table reads better than a list of quoted strings
 )
 
 _CLOSING = "\"'”’»)\\]"
@@ -91,11 +96,10 @@ def sentence_starts(text: str) -> list[int]:
     found = []
     for match in _SENTENCE_END.finditer(text):
         follows = match[1]
-        if follows is not None and (follows.islower() or _abbreviated(text, match)):
-            # Set off by spaces it ends a sentence all the same: "a good film . it is"
-            if not text[match.start() - 1 : match.start()].isspace():
-                continue
-        if match.end() < len(text):
+        # Set off by spaces it ends a sentence whatever follows: "a good film . it is"
+        alone = text[match.start() - 1 : match.start()].isspace()
+        continues = follows is not None and (follows.islower() or _abbreviated(text, match))
+        if match.end() < len(text) and (alone or not continues):
             found.append(match.end())
     return found
 
@@ -119,7 +123,7 @@ def _kind(code: int) -> int:
     # CJK and kana; Thai, Lao, Tibetan, Myanmar, Khmer: no spaces between words
     if unicodedata.east_asian_width(char) in "WF" or 0x0E00 <= code <= 0x109F or 0x1780 <= code <= 0x17FF:
         kind |= _SPACELESS
-    kind |= _PAUSE * (char in ",;:!?-–)]}…”\"") | _TRAILING * (char in ",;:!?-–)]}…")
+    kind |= _PAUSE * (char in ',;:!?-–)]}…”"') | _TRAILING * (char in ",;:!?-–)]}…")
     kind |= _OPENING * (char in "([{") | _WIDE_PAUSE * (char in "—，、；：）」』。！？،؛")
     return int(kind)
 
@@ -183,9 +187,7 @@ def nest(bounds: Int[np.ndarray, "m+1"], breaks: Breaks, phrase_length: int = 8)
       ValueError: ``phrase_length`` is too small for a cut that leaves ``MIN_PHRASE`` tokens on both sides.
     """
     if phrase_length < 2 * MIN_PHRASE:
-        raise ValueError(
-            f"phrase_length must be >= {2 * MIN_PHRASE}, twice the least size of a phrase, got {phrase_length}"
-        )
+        raise ValueError(f"phrase_length must be >= {2 * MIN_PHRASE}, twice the least size of a phrase, got {phrase_length}")
     k = int(bounds[-1])
     sentence_at = _collect(bounds, breaks.sentence, MIN_SENTENCE)
     sentence_bounds = np.append(np.flatnonzero(sentence_at), k)
