@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +25,10 @@ HEADLINE = {
     "precision_macro": "precision, macro",
     "recall_macro": "recall, macro",
     "auc_ovr": "AUC, one vs rest",
-    "nll": "negative log-likelihood",
-    "ece": "calibration error (ECE)",
-    "brier": "Brier score",
-}
-LOWER_IS_BETTER = ("nll", "ece", "brier")
+    "nll": "NLL, nats ↓",
+    "ece": "calibration, ECE ↓",
+    "brier": "Brier score ↓",
+}  # ↓ lower is better
 REFERENCES = {"tfidf_logreg": "TF-IDF + logistic regression"}
 TRAINING = {
     "documents": "documents",
@@ -44,13 +44,16 @@ TEXT_START = 120  # characters of a text that a table shows
 
 
 def number(value: Any) -> str:
-    """A number as a reader wants it: thousands separated, four decimals, small p values in powers, nothing for None."""
+    """A number as a reader wants it: whole or large ones with thousands separated, shares with four decimals, tiny p values
+    in powers of ten, a dash for None."""
     if value is None:
         return "–"
     if isinstance(value, bool | str):
         return str(value)
-    if isinstance(value, int) or (abs(value) >= 1000 and np.isfinite(value)):
+    if isinstance(value, int | np.integer) or abs(value) >= 1000:
         return f"{value:,.0f}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
     return f"{value:.1e}" if 0 < abs(value) < 5e-5 else f"{value:.4f}"
 
 
@@ -66,18 +69,8 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]], left: i
 
 
 def _cell(value: Any) -> str:
-    text = " ".join(str(value).split())
-    for character, escaped in (
-        ("&", "&amp;"),
-        ("<", "&lt;"),
-        ("\\", "\\\\"),
-        ("|", "\\|"),
-        ("`", "\\`"),
-        ("*", "\\*"),
-        ("$", "\\$"),
-    ):
-        text = text.replace(character, escaped)
-    return text
+    text = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*|$~]|\](?=\())", r"\\\1", text)  # "](" would make a link of a text
 
 
 def confident_mistakes(
@@ -112,15 +105,14 @@ def headline(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the main table: each metric of this run beside the references and the published numbers."""
     test, references = result["test"], result.get("reference") or {}
     published = result.get("published") or {}
-    header = ["metric (test)", "this run [95 % interval]", *(REFERENCES.get(name, name) for name in references)]
+    header = ["metric (test)", "this run [95 %]", *(REFERENCES.get(name, name) for name in references)]
     header += ["published"] if published else []
     rows = []
     for key, name in HEADLINE.items():
         if key not in test:
             continue
-        row = [name + (" (lower is better)" if key in LOWER_IS_BETTER else "")]
-        row.append(with_interval(test[key], (test.get("ci95") or {}).get(key)))
-        row += [with_interval(r.get(key), (r.get("ci95") or {}).get(key)) for r in references.values()]
+        row = [name, with_interval(test[key], (test.get("ci95") or {}).get(key))]
+        row += [number(reference.get(key)) for reference in references.values()]
         rows.append(row + ([number(published.get(key))] if published else []))
     return header, rows
 
@@ -132,9 +124,8 @@ def comparison_lines(result: Mapping[str, Any]) -> list[str]:
         low, high = comparison["accuracy_difference_ci95"]
         point = comparison.get("accuracy_difference")
         said = f"{100 * point:+.2f} points, " if point is not None else ""
-        lines.append(
-            f"Accuracy against the reference: {said}95 % interval {100 * low:+.2f} to {100 * high:+.2f} (paired bootstrap)."
-        )
+        interval = f"95 % interval {100 * low:+.2f} to {100 * high:+.2f} (paired bootstrap)"
+        lines.append(f"Accuracy against the reference: {said}{interval}.")
     for key, p in comparison.items():
         if key.startswith("mcnemar_p_vs_"):
             name = key.removeprefix("mcnemar_p_vs_")
@@ -194,7 +185,8 @@ def _start(text: str) -> str:
 def _results_section(result: Mapping[str, Any]) -> list[str]:
     test = result["test"]
     header, rows = headline(result)
-    parts = [f"Test split: {test['n']:,} documents, read once, after selection on validation.", markdown_table(header, rows)]
+    read = f"Test split: {test['n']:,} documents, read once, after selection on validation; 95 % bootstrap intervals."
+    parts = [read, markdown_table(header, rows)]
     parts += ["\n".join(f"- {_cell(line)}" for line in comparison_lines(result))] if comparison_lines(result) else []
     validation = result.get("validation")
     if validation:
@@ -265,7 +257,7 @@ def console_table(result: Mapping[str, Any], console: Console | None = None) -> 
     escape = rich.markup.escape
     table = rich.table.Table(title=escape(f"{result['config']}, seed {result['seed']}, {result['test']['n']:,} test documents"))
     for k, name in enumerate(header):
-        table.add_column(escape(name), justify="left" if k == 0 else "right", style="bold" if k == 1 else None)
+        table.add_column(escape(name), justify="right" if k else "left", style="bold" if k == 1 else None, no_wrap=k == 1)
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)
