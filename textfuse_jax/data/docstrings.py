@@ -1,0 +1,177 @@
+"""A corpus that is on every machine: docstrings of the standard library and installed packages, by subject area.
+
+Sources are parsed, never imported. Areas stand in ``docstring_areas``. What would give an area away without being read
+is taken out: code, signatures, dotted paths, identifiers, the names of packages and modules, the object's own name.
+A module's docstrings all lie in one split, chosen by a hash of the module's name, and near-duplicates are dropped: so
+the test split asks for understanding of modules never seen. What is installed decides the rows; the fingerprint tells.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.machinery
+import pathlib
+import re
+import textwrap
+from collections.abc import Iterator
+
+from textfuse_jax.data.checks import Raw, normalised
+from textfuse_jax.data.docstring_areas import AREAS
+
+CLASS_NAMES = tuple(AREAS)
+LONGEST = 1500  # characters kept of a docstring; about 300 word pieces, more than twice the usual limit of a model
+SHORTEST = 12  # words; below that a docstring ("Return the name.") says nothing of its area
+LARGEST_CLASS = 900  # documents; keeps classes within a factor of about two
+SHINGLE, SHARED = 5, 0.5  # a document that shares half its 5-word sequences with an earlier one is its near-duplicate
+HELD_OUT = {"test": 20, "validation": 10}  # percent of modules
+
+_SKIPPED = {"test", "tests", "testing", "conftest", "_vendor", "vendored", "externals", "__main__", "setup"}
+_CUT = re.compile(r"^\s*(see also|examples?|references|usage|for example|doctests?)\s*:*\s*$(\n\s*[-=~^]+\s*$)?", re.I | re.M)
+_SECTION = re.compile(r"^\s*[-=~^]{3,}\s*$", re.M)
+_DOCTEST = re.compile(r"^\s*>>>.*(?:\n(?!\s*$).*)*", re.M)
+_DIRECTIVE = re.compile(r"^\s*\.\. .*$", re.M)
+_SIGNATURE = re.compile(r"\A\s*[\w.]+\s*\((?:[^()]|\([^()]*\))*\)(?:\s*->\s*\S+)?\s*(?:\n|--|:|\Z)")
+_CODE = re.compile(r"``[^`]*``|:\w+(?::\w+)?:`[^`]*`|`[^`]*`_?_?|\$[^$]*\$|https?://\S+|<[^<>\s]*>|%\w+|\S+@\S+")
+_IDENTIFIER = re.compile(r"\w*_\w*|\w+(?:\.\w+)+|\b[a-zA-Z]+[A-Z]\w*|\b\w+(?=\()|\b\w*[a-z]\w*\d\w*|@\w+|--?\w[\w-]*")
+
+
+@functools.lru_cache(maxsize=1)
+def read() -> dict[str, Raw]:
+    """The corpus as the three splits, in a fixed order; the splits do not depend on any seed.
+
+    Raises:
+      RuntimeError: an area is left without documents in a split: far too little is installed.
+    """
+    documents = _capped(_without_near_duplicates(_gather()))
+    parts: dict[str, list[tuple[str, str, str]]] = {"train": [], "validation": [], "test": []}
+    for name, text, area, module in documents:
+        parts[_split_of(module)].append((name, text, area))
+    for split, rows in parts.items():
+        missing = set(AREAS) - {area for _, _, area in rows}
+        if missing:
+            raise RuntimeError(
+                f"docstrings: no {split} document of {', '.join(sorted(missing))}; too few of the packages in requirements.txt "
+                "have their sources installed: pip install -r requirements.txt"
+            )
+    return {
+        split: Raw(
+            source=f"docstrings {split}",
+            rows=list(range(1, len(rows) + 1)),
+            ids=[name for name, _, _ in rows],
+            texts=[text for _, text, _ in rows],
+            labels=[(area,) for _, _, area in rows],
+            text_column="docstring",
+            label_column="area",
+        )
+        for split, rows in parts.items()
+    }
+
+
+def clean(docstring: str, names: frozenset[str] = frozenset()) -> str:
+    """The prose of a docstring: without code, signature, examples, identifiers and ``names`` (lower case, whole words)."""
+    text = textwrap.dedent(docstring).strip()
+    text = _SIGNATURE.sub("", text, count=1)
+    cut = _CUT.search(text)
+    text = text[: cut.start()] if cut else text
+    for pattern in (_DOCTEST, _DIRECTIVE, _SECTION, _CODE, _IDENTIFIER):
+        text = pattern.sub(" ", text)
+    text = re.sub(r"[A-Za-z]+", lambda word: " " if word[0].lower() in names else word[0], text)
+    text = re.sub(r"[^\w\s.,;:()'!?-]", " ", text)
+    text = re.sub(r"\(\s*[.,;:\s]*\)|(?<!\S)[.,;:()'-]+(?!\S)", " ", text)
+    text = re.sub(r"\s+", " ", text).strip(" .,;:-")
+    return text[:LONGEST].rsplit(" ", 1)[0] if len(text) > LONGEST else text
+
+
+def _gather() -> Iterator[tuple[str, str, str, str]]:
+    """(qualified name, cleaned text, area, module that decides the split) of every docstring, in order of names."""
+    area_of = {prefix: area for area, prefixes in AREAS.items() for prefix in prefixes}
+    banned = frozenset(part.lower() for prefix in area_of for part in re.split(r"[._]+", prefix)) - {""}
+    for top in sorted({prefix.split(".")[0] for prefix in area_of}):
+        prefixes = [prefix for prefix in area_of if prefix.split(".")[0] == top]
+        for module, path in _modules(top, prefixes):
+            prefix = max((p for p in prefixes if f"{module}.".startswith(f"{p}.")), key=len)
+            unit = ".".join(module.split(".")[: prefix.count(".") + 2])
+            own = banned | {part.lower() for part in re.split(r"[._]+", module)}
+            for name, docstring in _docstrings(path):
+                text = clean(docstring, own | {name.rsplit(".", 1)[-1].lower()})
+                if len(re.findall(r"[A-Za-z]{2,}", text)) >= SHORTEST:
+                    yield f"{module}:{name}", text, area_of[prefix], unit
+
+
+def _modules(top: str, prefixes: list[str]) -> Iterator[tuple[str, pathlib.Path]]:
+    """Name and source of each module of a top-level module or package that one of the prefixes covers; nothing is imported."""
+    spec = importlib.machinery.PathFinder.find_spec(top)
+    if spec is None:
+        return
+    if not spec.submodule_search_locations:
+        if spec.origin and spec.origin.endswith(".py") and top in prefixes:
+            yield top, pathlib.Path(spec.origin)
+        return
+    for root in map(pathlib.Path, spec.submodule_search_locations):
+        for path in sorted(root.rglob("*.py")):
+            parts = path.relative_to(root.parent).with_suffix("").parts
+            parts = parts[:-1] if parts[-1] == "__init__" else parts
+            module = ".".join((top, *parts[1:]))
+            skipped = any(part in _SKIPPED or part.startswith("test_") for part in parts[1:])
+            if not skipped and any(f"{module}.".startswith(f"{p}.") for p in prefixes):
+                yield module, path
+
+
+def _docstrings(path: pathlib.Path) -> Iterator[tuple[str, str]]:
+    """Qualified name and docstring of everything in a source file; a file that this Python can't parse has none."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):  # Python 2 leftovers and templates that some packages ship
+        return
+    pending: list[tuple[str, ast.AST]] = [("", tree)]
+    while pending:
+        name, node = pending.pop()
+        docstring = ast.get_docstring(node)  # type: ignore[arg-type]
+        if docstring:
+            yield name or "module", docstring
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                pending.append((f"{name}.{child.name}".lstrip("."), child))
+
+
+def _without_near_duplicates(documents: Iterator[tuple[str, str, str, str]]) -> Iterator[tuple[str, str, str, str]]:
+    """Drops a document whose normalised text, its first 100 characters, or half its 5-word sequences stood before."""
+    beginnings: set[str] = set()
+    first_with: dict[tuple[str, ...], int] = {}
+    for number, document in enumerate(documents):
+        beginning = normalised(document[1])[:100]
+        words = re.findall(r"[a-z]+", document[1].lower())
+        shingles = {tuple(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1))}
+        shared: dict[int, int] = {}
+        for shingle in shingles:
+            other = first_with.setdefault(shingle, number)
+            if other != number:
+                shared[other] = shared.get(other, 0) + 1
+        if beginning not in beginnings and max(shared.values(), default=0) < SHARED * len(shingles):
+            yield document
+        beginnings.add(beginning)
+
+
+def _capped(documents: Iterator[tuple[str, str, str, str]]) -> list[tuple[str, str, str, str]]:
+    """At most ``LARGEST_CLASS`` documents an area, those of least hash; in an order that mixes areas and packages."""
+    kept: dict[str, int] = dict.fromkeys(AREAS, 0)
+    capped = []
+    for document in sorted(documents, key=lambda document: _hash(document[0])):
+        kept[document[2]] += 1
+        if kept[document[2]] <= LARGEST_CLASS:
+            capped.append(document)
+    return capped
+
+
+def _split_of(module: str) -> str:
+    """The split of a module's docstrings, by the hash of its name alone."""
+    percent = _hash(module) % 100
+    if percent < HELD_OUT["test"]:
+        return "test"
+    return "validation" if percent < HELD_OUT["test"] + HELD_OUT["validation"] else "train"
+
+
+def _hash(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
