@@ -189,10 +189,10 @@ def _draw_bins(ax: Axes, table: ReliabilityBins, label: str, colour: str, marker
 
 def length_strata(lengths: Int[np.ndarray, "n"], strata: int = 5) -> list[tuple[int, int]]:
     """Ranges (shortest, longest) of text length that hold about equally many documents each; fewer where lengths tie."""
-    borders = np.unique(np.quantile(lengths, np.linspace(0, 1, strata + 1), method="lower"))
-    starts = [int(borders[0])] + [int(b) + 1 for b in borders[1:-1]]
-    ends = [int(b) for b in borders[1:]] or [int(borders[0])]
-    return [(low, high) for low, high in zip(starts, ends) if low <= high]
+    values, counts = np.unique(lengths, return_counts=True)
+    middle = np.cumsum(counts) - counts / 2  # the rank in the middle of those of one length, which stay together
+    stratum = np.floor(middle / counts.sum() * strata)
+    return [(int(values[stratum == k][0]), int(values[stratum == k][-1])) for k in np.unique(stratum)]
 
 
 def length_accuracy(lengths: Int[np.ndarray, "n"], correct: Bool[np.ndarray, "n"], strata: int = 5) -> Figure:

@@ -1,0 +1,162 @@
+"""Figures hold what they were given: the numbers, the labels, the marks; and their files aren't blank."""
+
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+from textfuse_jax.evaluation import figures as f
+from textfuse_jax.evaluation import graph_drawing as g
+
+
+def words(figure) -> str:
+    return "\n".join(t.get_text() for t in figure.findobj(Text) if t.get_text())
+
+
+def assert_drawn(figure, path) -> np.ndarray:
+    pixels = matplotlib.image.imread(f.save(figure, path))
+    assert pixels.shape[0] > 300 and pixels.shape[1] > 300
+    assert pixels[..., :3].var() > 1e-3
+    return pixels
+
+
+def test_learning_curve(tmp_path):
+    steps = np.arange(1, 41)
+    figure = f.learning_curve(steps, 2.0 / steps, np.array([20, 40]), np.array([0.4, 0.5]), np.array([0.9, 0.8]), best_step=20)
+    assert_drawn(figure, tmp_path / "made" / "curve.png")
+    text = words(figure)
+    for expected in ("training step", "loss (nats per document)", "validation accuracy (%)", "best step 20, accuracy 90.00 %"):
+        assert expected in text
+    below = figure.axes[1].lines[0]
+    np.testing.assert_allclose(below.get_ydata(), [90, 80])
+
+
+def test_learning_curve_of_a_run_that_was_never_evaluated(tmp_path):
+    none = np.array([])
+    assert_drawn(f.learning_curve(np.array([1, 2]), np.array([1.0, 0.5]), none, none, none), tmp_path / "a.png")
+
+
+def test_moving_average_is_centred_and_skips_nan():
+    np.testing.assert_allclose(f.moving_average(np.array([0.0, 3.0, 6.0, 0.0]), 1), [1.5, 3.0, 3.0, 3.0])
+    np.testing.assert_allclose(f.moving_average(np.array([1.0, np.nan, 3.0]), 1), [1.0, 2.0, 3.0])
+    np.testing.assert_allclose(f.moving_average(np.array([1.0, 5.0]), 0), [1.0, 5.0])
+
+
+def test_confusion_matrix_shows_counts_shares_and_names(tmp_path):
+    figure = f.confusion_matrix(np.array([[3, 1], [0, 1234]]), ["cost < $5 or $6", "rest"])
+    text = words(figure)
+    for expected in ("1,234", "75.0 %", "25.0 %", "predicted class", "true class", "rest", "1,238 documents, 99.92 % right"):
+        assert expected in text
+    assert_drawn(figure, tmp_path / "c.png")
+    image = figure.axes[0].images[0].get_array()
+    np.testing.assert_allclose(image, [[0.75, 0.25], [0, 1]])
+
+
+def test_confusion_matrix_of_many_classes_and_of_an_empty_row(tmp_path):
+    counts = np.eye(20, dtype=int) * 50
+    counts[3] = 0
+    assert_drawn(f.confusion_matrix(counts, [f"a long newsgroup name {i}" for i in range(20)]), tmp_path / "c.png")
+    with pytest.raises(ValueError, match="2 class names"):
+        f.confusion_matrix(counts, ["a", "b"])
+
+
+def test_reliability_diagram_states_both_errors(tmp_path):
+    confidence, correct = np.full(100, 0.9), np.arange(100) < 60
+    figure = f.reliability_diagram(confidence, correct, np.full(100, 0.6), temperature=2.5)
+    text = words(figure)
+    assert "as trained, ECE 30.00 %" in text and "scaled, T = 2.50, ECE 0.00 %" in text
+    assert "documents" in text and "stated probability of the predicted class" in text
+    assert_drawn(figure, tmp_path / "r.png")
+    heights = sorted(bar.get_height() for bar in figure.axes[1].patches)
+    assert heights[-2:] == [100, 100] and heights[:-2] == [0] * 28
+    assert "scaled" not in words(f.reliability_diagram(confidence, correct))
+
+
+def test_length_strata_cover_every_length_once():
+    lengths = np.array([3, 3, 3, 4, 5, 9, 9, 20])
+    ranges = f.length_strata(lengths, 4)
+    assert [sum(low <= n <= high for low, high in ranges) for n in lengths] == [1] * 8
+    assert f.length_strata(np.array([7, 7, 7])) == [(7, 7)]
+
+
+def test_length_accuracy_by_hand(tmp_path):
+    figure = f.length_accuracy(np.array([5] * 4 + [10] * 4), np.array([1, 1, 1, 0, 1, 1, 0, 0]), strata=2)
+    text = words(figure)
+    for expected in ("75.0 %", "50.0 %", "all documents, 62.50 %", "n = 4", "length of the text (tokens)", "accuracy (%)"):
+        assert expected in text
+    assert_drawn(figure, tmp_path / "l.png")
+    with pytest.raises(ValueError, match="n >= 1"):
+        f.length_accuracy(np.array([]), np.array([]))
+
+
+# The graph of one document: phrases 0, 1 in sentence 3, phrase 2 in sentence 4.
+LEVEL, PARENT = np.array([0, 0, 0, 1, 1]), np.array([3, 3, 4, -1, -1])
+TEXTS = ["Oil at $50", "and $60\x00 soon,", "they said", "Oil at $50 and $60 soon,", "they said"]
+
+
+def _graph(**changes):
+    edges = {
+        "senders": np.array([0, 1, 1, 0, 3, 2, 0]),
+        "receivers": np.array([1, 0, 2, 0, 4, 4, 3]),
+        "weight": np.array([0.2, 0.8, 0.4, 1.0, 0.3, 0.5, 0.5]),
+    }
+    fields = {"level": LEVEL, "parent": PARENT, "beta": np.array([0.5, 0.2, 0.1, 0.1, 0.1])} | edges | changes
+    return g.DocumentGraph(**fields)
+
+
+def test_sentences_stand_above_their_phrases():
+    assert g.reading_order(LEVEL, PARENT) == [3, 0, 1, 4, 2]
+    assert g.reading_order(np.zeros(3, int), np.full(3, -1)) == [0, 1, 2]
+
+
+def test_both_directions_are_one_line_and_self_loops_none():
+    graph = _graph()
+    assert g.undirected(graph.senders, graph.receivers, graph.weight) == {
+        (0, 1): 0.8,
+        (1, 2): 0.4,
+        (3, 4): 0.3,
+        (2, 4): 0.5,
+        (0, 3): 0.5,
+    }
+
+
+def test_drawing_shows_units_attention_and_verdict(tmp_path):
+    figure = g.draw_document_graph(TEXTS, _graph(), title="Oil $50 $60", label="Business", predicted="World", probability=0.613)
+    text = words(figure)
+    for expected in ("Oil at $50", "and $60", "0.50", "label Business, predicted World with 61.3 %", "Oil $50 $60"):
+        assert expected in text
+    for expected in ("phrase and phrase", "sentence and sentence", "phrase in its sentence", "the widest 0.80"):
+        assert expected in text
+    assert "\x00" not in text
+    assert_drawn(figure, tmp_path / "g.png")
+
+
+def test_heavier_edges_are_wider_and_darker():
+    figure = g.draw_document_graph(TEXTS, _graph())
+    arcs = [p for p in figure.axes[0].patches if type(p).__name__ == "PathPatch"]
+    assert len(arcs) == 5
+    widths, alphas = [p.get_linewidth() for p in arcs], [p.get_alpha() for p in arcs]
+    assert widths == sorted(widths) and alphas == sorted(alphas) and widths[-1] > 2 * widths[0]
+
+
+def test_drawing_without_edges_or_attention(tmp_path):
+    empty = np.array([], int)
+    figure = g.draw_document_graph(TEXTS, _graph(senders=empty, receivers=empty, weight=np.array([]), beta=None), title="t")
+    assert "edges" not in words(figure) and "attention" not in words(figure)
+    assert_drawn(figure, tmp_path / "g.png")
+    with pytest.raises(ValueError, match="5 nodes and 1 texts"):
+        g.draw_document_graph(["a"], _graph())
+
+
+def test_one_document_is_cut_out_of_its_row():
+    """Slot 1 of a row of 6 nodes, padding nodes and edges at 6."""
+    document, level, parent = np.array([0, 1, 1, 0, 1, 2]), np.array([0, 0, 0, 1, 1, 0]), np.array([3, 4, 4, 6, 6, 6])
+    senders, receivers = np.array([0, 1, 4, 6, 2]), np.array([3, 2, 1, 6, 2])
+    cut = g.document_graph(1, document, level, parent, senders, receivers, np.arange(5.0), np.arange(6.0))
+    assert cut.level.tolist() == [0, 0, 1] and cut.parent.tolist() == [2, 2, -1]
+    assert cut.senders.tolist() == [0, 2, 1] and cut.receivers.tolist() == [1, 0, 1]
+    assert cut.weight.tolist() == [1, 2, 4] and cut.beta.tolist() == [1, 2, 4]
+    with pytest.raises(ValueError, match="slot 3 holds no node"):
+        g.document_graph(3, document, level, parent, senders, receivers, np.arange(5.0))
+    with pytest.raises(ValueError, match=r"edge 0 \(0 to 1\) leaves the document"):
+        g.document_graph(0, document, level, parent, np.array([0]), np.array([1]), np.ones(1))
