@@ -131,6 +131,11 @@ def comparison_lines(result: Mapping[str, Any]) -> list[str]:
             name = key.removeprefix("mcnemar_p_vs_")
             verdict = "errors differ in number" if p < 0.05 else "no difference shown at 5 %"
             lines.append(f"McNemar's test against {REFERENCES.get(name, name)}: p = {number(p)} ({verdict}).")
+    calibration = result.get("calibration")
+    if calibration:
+        before, after = number(result["test"]["ece"]), number(calibration["test_ece_after"])
+        fitted = f"T = {calibration['temperature']:.2f}, fitted on validation"
+        lines.append(f"Calibration error: {before}, after temperature scaling ({fitted}) {after}.")
     if (result.get("published") or {}).get("source"):
         lines.append(f"Published numbers: {result['published']['source']}.")
     if result["test"].get("auc_ovr_reason"):
@@ -151,7 +156,8 @@ def write_report(
 
     Args:
       workdir: the run folder.
-      result: what result.json holds; ``result["data"]`` may give counts (``{"train": n, ...}``).
+      result: what result.json holds; ``result["data"]`` may give counts (``{"train": n, ...}``) and
+        ``result["calibration"]`` {"temperature", "test_ece_after"}.
       config: the run's configuration, listed at the end.
       environment: of ``records.environment()``.
       figures: caption -> path; paths inside workdir are written relative to it.
@@ -213,7 +219,8 @@ def _figures_section(folder: pathlib.Path, figures: Mapping[str, str | os.PathLi
 
 def _data_section(result: Mapping[str, Any], warnings: Sequence[str]) -> list[str]:
     rows = [["fingerprint (SHA-256)", result["fingerprint"]]]
-    rows += [[key, number(v) if isinstance(v, int | float) else v] for key, v in (result.get("data") or {}).items()]
+    for key, value in (result.get("data") or {}).items():
+        rows.append([key, ", ".join(map(str, value)) if isinstance(value, list | tuple) else number(value)])
     parts = ["## Data", markdown_table(["", ""], rows, left=2)]
     listed = "\n".join(f"- {_cell(w)}" for w in warnings) if warnings else "- none"
     return [*parts, f"Warnings ({len(warnings)}):", listed]
