@@ -21,6 +21,8 @@ from textfuse_jax.data.tokenize import Encoded
 from textfuse_jax.data.units import MIN_PHRASE, MIN_SENTENCE
 from textfuse_jax.types import TokenRows, Units, parse_tap
 
+_SPARE = 1 / 8  # a row with more than this share empty goes on as a row of the next length
+
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
@@ -108,8 +110,8 @@ def plan(
 
     Args:
       encoded: what to pack; only its lengths and counts are read.
-      row_lengths: rows a piece may be packed into, each one compiled shape; a piece opens a row of the smallest that
-        holds it, short pieces fill the gaps of longer rows.
+      row_lengths: rows a piece may be packed into, each one compiled shape; a piece opens a row of the smallest length
+        that holds it, short pieces fill the gaps of longer rows, a row that can't be filled becomes one of the next length.
       tokens_per_batch: a batch has ``tokens_per_batch // row_length`` rows, at least one.
       slots_per_row: most pieces a row; ``row_length // 8`` if None.
       shuffle: (seed, epoch), from which the order follows; None keeps the order of the pieces, for evaluation.
@@ -218,19 +220,21 @@ def _best_fit(
     buffer = _Buffer(lengths, order, lookahead)
     while buffer.refill():
         piece: int | None = buffer.oldest()
-        shape, row, barred = smallest[piece], [], 0
-        room, phrase_room, sentence_room = shapes[shape].tokens, shapes[shape].phrases, shapes[shape].sentences
+        i, row, used, barred = smallest[piece], [], [0, 0, 0], 0
         while piece is not None:
-            if phrases[piece] > phrase_room or sentences[piece] > sentence_room:
+            shape, after = shapes[i], [used[0] + lengths[piece], used[1] + phrases[piece], used[2] + sentences[piece]]
+            if after[1] > shape.phrases or after[2] > shape.sentences:
                 barred |= 1 << lengths[piece]  # its like may have too many units: try other lengths
             else:
                 buffer.take(piece)
                 row.append(piece)
-                room -= lengths[piece]
-                phrase_room -= phrases[piece]
-                sentence_room -= sentences[piece]
-            piece = buffer.fitting(room, barred) if len(row) < shapes[shape].slots else None
-        rows[shape].append(row)
+                used = after
+            piece = buffer.fitting(shape.tokens - used[0], barred) if len(row) < shape.slots else None
+            if piece is None and i + 1 < len(shapes) and shape.tokens - used[0] > shape.tokens * _SPARE:
+                longer = shapes[i + 1]
+                piece = buffer.fitting(longer.tokens - used[0], 0) if len(row) < longer.slots else None
+                i, barred = (i, barred) if piece is None else (i + 1, 0)
+        rows[i].append(row)
     return rows
 
 
@@ -261,6 +265,13 @@ def _batched(rows: list[list[list[int]]], shapes: Sequence[Shape], random: np.ra
     )
 
 
+def check_documents(encoded: Encoded, labels: np.ndarray, weights: np.ndarray | None) -> None:
+    """Labels and weights have one entry for each document of the split that was encoded."""
+    for name, values in (("labels", labels), ("weights", weights)):
+        if values is not None and len(values) != encoded.examples:
+            raise ValueError(f"{name} must have one entry for each of the {encoded.examples} documents, got {len(values)}")
+
+
 def assemble(
     encoded: Encoded,
     labels: Int[np.ndarray, "n"] | Float[np.ndarray, "n c"],
@@ -285,9 +296,7 @@ def assemble(
     Raises:
       ValueError: labels or weights are not one for each document of the split; a tap's array has a wrong length.
     """
-    for name, values in (("labels", labels), ("weights", weights)):
-        if values is not None and len(values) != encoded.examples:
-            raise ValueError(f"{name} must have one entry for each of the {encoded.examples} documents, got {len(values)}")
+    check_documents(encoded, labels, weights)
     shape = plan.shapes[plan.shape[batch]]
     first, stop, _ = (rows or slice(None)).indices(shape.rows)
     r, t, s = max(0, stop - first), shape.tokens, shape.slots

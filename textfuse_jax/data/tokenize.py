@@ -97,6 +97,18 @@ class Encoded:
         return [text[span[:, 0].min() : span[:, 1].max()] if len(span) else "" for span in found]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Rules:
+    """How texts become pieces: special tokens around at most ``room`` tokens, windows by ``stride`` or None for one piece."""
+
+    tokenizer: tokenizers.Tokenizer
+    prefix: list[int]
+    suffix: list[int]
+    room: int
+    stride: int | None
+    phrase_length: int
+
+
 def encode(
     texts: Sequence[str],
     tokenizer: tokenizers.Tokenizer,
@@ -137,11 +149,9 @@ def encode(
     stride = max(1, room * 3 // 4) if window_stride is None else min(window_stride, room)
     if stride < 1:
         raise ValueError(f"window_stride must be >= 1, got {window_stride}")
-    windows = (room, stride if long_documents == "windows" else None)
-    parts = [
-        _encode_chunk(texts[first : first + _CHUNK], first, tokenizer, windows, prefix, suffix, phrase_length)
-        for first in _tracked(range(0, len(texts), _CHUNK), len(texts), progress)
-    ]
+    rules = _Rules(tokenizer, prefix, suffix, room, stride if long_documents == "windows" else None, phrase_length)
+    chunks = _tracked(range(0, len(texts), _CHUNK), len(texts), progress)
+    parts = [_encode_chunk(list(texts[first : first + _CHUNK]), first, rules) for first in chunks]
     lengths = np.concatenate([part["counts"]["token"] for part in parts])
     example = np.concatenate([part["example"] for part in parts])
     return Encoded(
@@ -159,29 +169,20 @@ def encode(
     )
 
 
-def _encode_chunk(
-    texts: Sequence[str],
-    first: int,
-    tokenizer: tokenizers.Tokenizer,
-    windows: tuple[int, int | None],
-    prefix: list[int],
-    suffix: list[int],
-    phrase_length: int,
-) -> dict:
+def _encode_chunk(texts: list[str], first: int, rules: _Rules) -> dict:
     """The fields of ``Encoded`` for some texts, the first of which is document ``first`` of the split."""
-    texts = list(texts)
     _check_unicode(texts, first)
-    encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+    encodings = rules.tokenizer.encode_batch(texts, add_special_tokens=False)
     bounds = bounds_of(np.array([len(encoding) for encoding in encodings]))
     content = np.fromiter(itertools.chain.from_iterable(encoding.ids for encoding in encodings), np.int32, bounds[-1])
     flat = itertools.chain.from_iterable(itertools.chain.from_iterable(encoding.offsets for encoding in encodings))
     characters = np.fromiter(flat, np.int32, 2 * bounds[-1]).reshape(-1, 2)
     breaks, characters = find_breaks(texts, bounds, characters)
 
-    room, stride = windows
-    example, start, end = _pieces(bounds, breaks, room, stride)
+    prefix, suffix = rules.prefix, rules.suffix
+    example, start, end = _pieces(bounds, breaks, rules.room, rules.stride)
     index, counts = ranges(start, end - start), end - start
-    nested = nest(bounds_of(counts), breaks.take(index), phrase_length)
+    nested = nest(bounds_of(counts), breaks.take(index), rules.phrase_length)
 
     lengths = counts + len(prefix) + len(suffix)
     begin = bounds_of(lengths)[:-1]
@@ -209,7 +210,7 @@ def _encode_chunk(
         },
         "phrase_sentence": nested.phrase_sentence.astype(np.int32),
         "example": (example + first).astype(np.int32),
-        "truncated": int((np.diff(bounds) > room).sum()) if stride is None else 0,
+        "truncated": int((np.diff(bounds) > rules.room).sum()) if rules.stride is None else 0,
     }
 
 
