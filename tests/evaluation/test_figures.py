@@ -65,7 +65,7 @@ def test_reliability_diagram_states_both_errors(tmp_path):
     figure = f.reliability_diagram(confidence, correct, np.full(100, 0.6), temperature=2.5)
     text = words(figure)
     assert "as trained, ECE 30.00 %" in text and "scaled, T = 2.50, ECE 0.00 %" in text
-    assert "documents" in text and "stated probability of the predicted class" in text
+    assert "documents" in text and "stated probability of the prediction" in text
     assert_drawn(figure, tmp_path / "r.png")
     heights = sorted(bar.get_height() for bar in figure.axes[1].patches)
     assert heights[-2:] == [100, 100] and heights[:-2] == [0] * 28

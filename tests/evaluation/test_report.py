@@ -45,11 +45,12 @@ RESULT = {
         "best_step": 448,
     },
     "published": {"accuracy": 0.913, "source": "arXiv 2511.05752"},
-    "data": {"name": "ag_news", "train": 7200},
+    "data": {"name": "ag_news", "train": 7200, "classes": ["World", "Sports"]},
+    "calibration": {"temperature": 1.254, "test_ece_after": 0.0123},
 }
 NUMBERS = [
     *["0.9311 [0.9201, 0.9402]", "0.9312", "0.9313", "0.9314", "0.9815", "0.2116", "0.0317", "0.1118"],
-    *["0.8820", "0.8821", "3.2e-09", "+4.91", "+4.01", "+5.87", "0.9130", "2511.05752"],
+    *["0.8820", "0.8821", "3.2e-09", "+4.91", "+4.01", "+5.87", "0.9130", "2511.05752", "0.0123", "T = 1.25"],
 ]
 ELSEWHERE = ["0.8111", "0.8222", "0.8333", "1,900", "0.9419"]  # per class and validation: not on the console
 SPENT = ["16,000", "512", "321.5", "49.8", "0.0512", "448"]
@@ -78,6 +79,7 @@ def test_report_holds_every_number(tmp_path):
         *SPENT,
         "f1n6e7",
         "7,200",
+        "World, Sports",
         "c0ffee with uncommitted changes",
         "2 x Test Device",
         "jax 0.11.0",

@@ -170,7 +170,7 @@ def reliability_diagram(
     ax.set(ylabel="share of predictions that are right", title="Reliability: is a stated 80 % right 80 % of the time?")
     ax.set(xlim=(0, 1), ylim=(-0.02, 1.02))
     ax.legend(frameon=False, loc="upper left")
-    below.set(yscale="log", ylabel="documents", xlabel="stated probability of the predicted class")
+    below.set(yscale="log", ylabel="documents", xlabel="stated probability of the prediction")
     below.set_ylim(bottom=0.8)
     below.yaxis.set_major_formatter("{x:,.0f}")
     for axes in (ax, below):
