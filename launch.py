@@ -10,7 +10,7 @@ import pathlib
 import sys
 import time
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, configs/NAME.py or configs/NAME.py:VARIANT,VARIANT.")
@@ -24,6 +24,7 @@ def main(argv: list[str]) -> int:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; options have the form --name=value")
     if CONFIG.value is None and not (RESUME.value and WORKDIR.value):
         raise app.UsageError("--config=configs/NAME.py is needed (or --resume with --workdir=DIR)")
+    logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save otherwise
     from textfuse_jax import experiment  # after the flags are read: --help needn't load JAX
 
     name = CONFIG.value.name if CONFIG.value is not None else ""

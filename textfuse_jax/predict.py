@@ -56,10 +56,10 @@ class Predictor:
             labels,
             row_lengths=self.config.data.row_lengths,
             tokens_per_batch=self.config.data.eval_tokens_per_batch,
-            row_multiple=self._mesh.size,
+            rows_multiple=self._mesh.size,
             packed=self.config.data.packed,
         )
-        return predict_logits(self._forward, self._params, batches, classes, self._mesh)
+        return predict_logits(self._forward, self._params, batches, len(texts), classes, self._mesh)
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Probability of each class f64 [n, c]; rows sum to 1 unless the model is multi-label."""
@@ -68,7 +68,9 @@ class Predictor:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m textfuse_jax.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m textfuse_jax.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--workdir", required=True, help="folder of a finished run")
     parser.add_argument("--input", default="-", help="file of texts, - for standard input (CSV)")
     parser.add_argument("--output", default="-", help="file of predictions, - for standard output")

@@ -1,4 +1,4 @@
-"""The finished model in one folder: parameters, tokenizer, architecture, class names, config. Nothing else is needed to predict."""
+"""The finished model in one folder: parameters, tokenizer, architecture, classes, config; all that prediction needs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import tokenizers
 from ml_collections import ConfigDict
 
-from textfuse_jax.encoders.transformer import Architecture
-from textfuse_jax.training import checkpoints, setup
+from textfuse_jax.encoders.architecture import Architecture
+from textfuse_jax.training import checkpoints
 from textfuse_jax.training.step import flatten
 
 
@@ -41,7 +41,7 @@ def save(folder: pathlib.Path, config: ConfigDict, trained: dict[str, Any]) -> N
     part.mkdir(parents=True)
     encoder, corpus, params = trained["encoder"], trained["corpus"], dict(trained["params"])
     if config.encoder.mode == "cached":
-        params |= setup.read_layers(config, flatten({"encoder": encoder.params}))
+        params |= flatten({"encoder": encoder.params})
     checkpoints.save_params(part / "params", params)
     encoder.tokenizer.save(str(part / "tokenizer.json"))
     facts = {
@@ -62,7 +62,9 @@ def load(folder: pathlib.Path) -> Finished:
       FileNotFoundError: the folder holds no finished model.
     """
     if not (folder / "model.json").exists():
-        raise FileNotFoundError(f"{folder} holds no finished model; has its run ended? go on with launch.py --workdir={folder.parent} --resume")
+        raise FileNotFoundError(
+            f"{folder} holds no finished model; has its run ended? go on with launch.py --workdir={folder.parent} --resume"
+        )
     facts = json.loads((folder / "model.json").read_text())
     return Finished(
         config=facts["config"],

@@ -9,13 +9,14 @@ import numpy as np
 import scipy.special
 from jax.sharding import Mesh
 
+from textfuse_jax.data.pipeline import Batches
 from textfuse_jax.training.parallel import spread
 
 
-def predict_logits(forward: Callable, params: Any, batches: Any, classes: int, mesh: Mesh) -> np.ndarray:
+def predict_logits(forward: Callable, params: Any, batches: Batches, documents: int, classes: int, mesh: Mesh) -> np.ndarray:
     """Logits of every document of a split, f32 [n, c]; windows of one document are averaged by their weight."""
-    total = np.zeros((batches.examples, classes), np.float32)
-    weight = np.zeros((batches.examples, 1), np.float32)
+    total = np.zeros((documents, classes), np.float32)
+    weight = np.zeros((documents, 1), np.float32)
 
     def take(rows, logits) -> None:
         here = np.asarray(rows.example) >= 0

@@ -14,7 +14,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from textfuse_jax.data.pipeline import evaluation_batches, train_batches
-from textfuse_jax.data.sources import load
 from textfuse_jax.training import checkpoints, setup
 from textfuse_jax.training.compilation import compiled
 from textfuse_jax.training.inference import predict_logits
@@ -44,7 +43,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, say: Callable[[str], None] 
     # ---- mesh and data
     mesh = make_mesh(config.parallel.devices)
     say(f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}")
-    corpus = load(config.data, config.seed)
+    corpus = setup.load_corpus(config)
     for warning in corpus.warnings:
         say(f"warning: {warning}")
     classes = len(corpus.class_names)
@@ -59,14 +58,14 @@ def train(config: ConfigDict, workdir: pathlib.Path, say: Callable[[str], None] 
         epochs=config.training.total_epochs,
         seed=config.seed,
         tokens_per_batch=config.data.tokens_per_batch,
-        row_multiple=mesh.size * config.training.accumulate,
+        rows_multiple=mesh.size * config.training.accumulate,
         prefetch=config.data.prefetch,
         features=features.get("train"),
         **shape,
     )
     say(
         f"data: {corpus.name}, {len(corpus.train.ids)} train, {len(corpus.validation.ids)} validation, {len(corpus.test.ids)} test, "
-        f"{classes} classes; {batches.total_steps} steps, shapes {batches.shapes}, padding waste {batches.waste:.1%}"
+        f"{classes} classes; {batches.total_steps} steps, {len(batches.shapes)} shapes, padding waste {batches.waste:.1%}"
     )
 
     def evaluation(name: str) -> Any:
@@ -74,7 +73,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, say: Callable[[str], None] 
             encoded[name],
             splits[name].labels,
             tokens_per_batch=config.data.eval_tokens_per_batch,
-            row_multiple=mesh.size,
+            rows_multiple=mesh.size,
             features=features.get(name),
             **shape,
         )
@@ -112,18 +111,18 @@ def train(config: ConfigDict, workdir: pathlib.Path, say: Callable[[str], None] 
     # ---- restore
     folder, log = workdir / "checkpoints", workdir / "metrics.jsonl"
     progress = {"best_score": None, "best_step": 0, "worse": 0, "seconds": 0.0, "documents": 0, "stopped": False}
-    iterator = iter(batches)
     there = checkpoints.all_steps(folder)
     if there:
         meta = checkpoints.read_meta(there[-1])
         restored = checkpoints.load(there[-1], {"state": state, "best": best})
         state, best, progress = restored["state"], restored["best"], meta["progress"]
-        iterator.set_state(meta["position"])
+        batches.set_state(meta["position"])
         say(f"resumed from {there[-1].name}")
+    iterator = iter(batches)
     history = rewind(log, int(state.step))
 
     def save() -> None:
-        meta = {"position": iterator.get_state(), "config": json.loads(config.to_json_best_effort()), "progress": progress}
+        meta = {"position": batches.get_state(), "config": json.loads(config.to_json_best_effort()), "progress": progress}
         checkpoints.save(folder, int(state.step), {"state": state, "best": best}, meta, config.training.keep_checkpoints)
 
     def record(line: dict[str, Any]) -> None:
@@ -156,7 +155,9 @@ def train(config: ConfigDict, workdir: pathlib.Path, say: Callable[[str], None] 
                 record(line)
                 say(progress_line(line, steps, len(epoch_ends), progress["seconds"] / now * (steps - now)))
             if now == steps or (now % eval_every == 0 if eval_every else ends_epoch):
-                logits = predict_logits(forward, evaluated(state), evaluation("validation"), classes, mesh)
+                logits = predict_logits(
+                    forward, evaluated(state), evaluation("validation"), len(corpus.validation), classes, mesh
+                )
                 line = score_line(now, logits, corpus, config.training.select_by)
                 record(line)
                 better = progress["best_score"] is None or line["score"] > progress["best_score"]
@@ -181,7 +182,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, say: Callable[[str], None] 
     logits = {}
     for name in ("validation", "test"):
         say(f"evaluating on {name}: {len(splits[name].ids)} documents")
-        logits[name] = predict_logits(forward, best, evaluation(name), classes, mesh)
+        logits[name] = predict_logits(forward, best, evaluation(name), len(splits[name]), classes, mesh)
     facts = {
         "documents": progress["documents"],
         "steps": int(state.step),
@@ -196,5 +197,14 @@ def train(config: ConfigDict, workdir: pathlib.Path, say: Callable[[str], None] 
         "devices": mesh.size,
         "encoder_fingerprint": encoder.fingerprint,
     }
-    result = dict(corpus=corpus, encoder=encoder, encoded=encoded, logits=logits, history=history, training=facts, model=model)
+    result = dict(
+        corpus=corpus,
+        encoder=encoder,
+        encoded=encoded,
+        logits=logits,
+        history=history,
+        training=facts,
+        model=model,
+        features=features,
+    )
     return result | {"params": jax.device_get(best)}

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tokenizers
 
+from textfuse_jax.config import ConfigError
+from textfuse_jax.data.corpus import Corpus, DataNotFound
 from textfuse_jax.data.packing import assemble, plan
+from textfuse_jax.data.sources import load
 from textfuse_jax.data.tokenize import Encoded, encode
-from textfuse_jax.encoders.checkpoints import fingerprint, locate
+from textfuse_jax.encoders import architecture as shapes
+from textfuse_jax.encoders.architecture import Architecture
+from textfuse_jax.encoders.checkpoints import CheckpointNotFound, fingerprint, locate
 from textfuse_jax.encoders.encoder import CachedEncoder, Encoder
-from textfuse_jax.encoders.tokenizers import load_tokenizer, train_wordpiece
-from textfuse_jax.encoders.transformer import Architecture, architecture_from_config, scratch_architecture
+from textfuse_jax.encoders.tokenizers import load_tokenizer, pad_id, train_wordpiece
 from textfuse_jax.encoders.weights import load_params
-from textfuse_jax.models.classifier import TextGraphClassifier, build_model
+from textfuse_jax.models.classifier import TextGraphClassifier, build_model, taps_of
 from textfuse_jax.training.optimizer import depth_of
 from textfuse_jax.training.step import flatten
 from textfuse_jax.types import parse_tap
@@ -40,40 +43,64 @@ class TextEncoder:
     fingerprint: str
 
 
-def taps_of(config) -> tuple[str, ...]:
-    """The encoder features the model reads, in order, once each."""
-    extra = (config.model.document_tap,) if config.model.document_tap else ()
-    return tuple(dict.fromkeys(tuple(config.model.levels) + extra))
-
-
 def load_text_encoder(config, train_texts: Sequence[str]) -> TextEncoder:
-    """The encoder that ``config.encoder`` names.
+    """The encoder that ``config.encoder`` names, with the layers that the model reads.
 
     Raises:
       CheckpointNotFound: lists every way to get the checkpoint.
-      ValueError: a level of the model beyond the encoder's layers; the SHA-256 differs.
+      ConfigError: a level of the model beyond the encoder's layers, texts longer than its positions.
+      ValueError: the SHA-256 differs; a tensor is missing or unknown.
     """
     if config.encoder.checkpoint == "scratch":
         shape = config.encoder.scratch.to_dict()
-        tokenizer = train_wordpiece(train_texts, shape["vocab_size"])
-        shape["vocab_size"] = tokenizer.get_vocab_size()
-        encoder = TextEncoder(tokenizer, scratch_architecture(max_positions=config.data.max_length, **shape), None, "")
-    else:
-        folder = locate(config.encoder.checkpoint, config.encoder.sha256 or None)
-        shape = architecture_from_config(json.loads((folder / "config.json").read_text()))
-        encoder = TextEncoder(load_tokenizer(folder), shape, load_params(folder, shape), fingerprint(folder))
-    check_levels(config, encoder.architecture)
-    return encoder
+        tokenizer = train_wordpiece(train_texts, shape.pop("vocab_size"))
+        sizes = dict(max_length=config.data.max_length, pad_id=pad_id(tokenizer))
+        encoder = TextEncoder(tokenizer, shapes.scratch(tokenizer.get_vocab_size(), **shape, **sizes), None, "")
+        check_fit(config, encoder.architecture)
+        return encoder
+    folder = locate(config.encoder.checkpoint, config.encoder.sha256 or None)
+    architecture = shapes.read_architecture(folder)
+    check_fit(config, architecture)
+    params = {"transformer": load_params(folder, architecture, num_layers=deepest(config))}
+    return TextEncoder(load_tokenizer(folder), architecture, params, fingerprint(folder))
 
 
-def check_levels(config, architecture: Architecture) -> None:
-    """Every layer a model reads exists, every document fits the encoder's positions."""
-    deepest = max(parse_tap(tap)[0] for tap in taps_of(config))
-    if deepest > architecture.layers:
-        raise ValueError(f"config.model.levels reads layer {deepest}, but the encoder has layers 0 to {architecture.layers}")
-    if config.data.max_length > architecture.max_positions:
-        raise ValueError(
-            f"config.data.max_length must be <= {architecture.max_positions}, the encoder's, got {config.data.max_length}"
+def load_corpus(config) -> Corpus:
+    """The corpus; where the encoder's checkpoint can't be had either, one message tells of both.
+
+    Raises:
+      DataNotFound, CheckpointNotFound: what is missing and every way to get it.
+      DataError: the data can't be used.
+    """
+    missing: list[FileNotFoundError] = []
+    if config.encoder.checkpoint != "scratch":
+        try:
+            locate(config.encoder.checkpoint)
+        except CheckpointNotFound as error:
+            missing.append(error)
+    try:
+        corpus = load(config.data, config.seed)
+    except DataNotFound as error:
+        raise DataNotFound("\n\n".join(map(str, [error, *missing]))) from error
+    if missing:
+        raise missing[0]
+    return corpus
+
+
+def deepest(config) -> int:
+    """The highest encoder layer the model reads; layers above are neither loaded nor computed."""
+    return max(parse_tap(tap)[0] for tap in taps_of(config.model))
+
+
+def check_fit(config, architecture: Architecture) -> None:
+    """Raises ConfigError unless every layer the model reads exists and every document fits the encoder's positions."""
+    if deepest(config) > architecture.layers:
+        raise ConfigError(
+            f"config.model.levels reads layer {deepest(config)}, but the encoder has layers 0 to {architecture.layers}"
+        )
+    if config.data.max_length > architecture.max_length:
+        raise ConfigError(
+            f"config.data.max_length must be <= {architecture.max_length}, the encoder's, got {config.data.max_length}"
         )
 
 
@@ -92,7 +119,7 @@ def encode_split(config, tokenizer: tokenizers.Tokenizer, texts: Sequence[str]) 
 
 def make_model(config, architecture: Architecture, classes: int, mode: str | None = None) -> TextGraphClassifier:
     """The model of a config; ``mode`` overrides ``config.encoder.mode``."""
-    e, taps = config.encoder, taps_of(config)
+    e, taps = config.encoder, taps_of(config.model)
     mode = mode or e.mode
     if mode == "cached":
         encoder = CachedEncoder(taps=taps)
@@ -102,9 +129,9 @@ def make_model(config, architecture: Architecture, classes: int, mode: str | Non
             architecture=architecture,
             taps=taps,
             frozen_layers=frozen,
-            dtype=e.dtype,
+            dtype=jnp.dtype(e.dtype),
             remat=e.remat,
-            dropout=e.dropout,
+            hidden_dropout=e.dropout,
             attention_dropout=e.attention_dropout,
         )
     return build_model(config.model, encoder, classes)
@@ -114,9 +141,7 @@ def is_frozen(config, name: str) -> bool:
     """Whether the parameter of this flat name is kept as it is: embeddings and encoder layers below ``tuned_from``."""
     if not name.startswith("encoder/"):
         return False
-    if config.encoder.mode == "frozen":
-        return True
-    return depth_of(name) < config.encoder.tuned_from
+    return config.encoder.mode != "tuned" or depth_of(name) < config.encoder.tuned_from
 
 
 def init_params(model: TextGraphClassifier, example, seed: int, pretrained: dict[str, Any] | None) -> dict[str, jax.Array]:
@@ -128,11 +153,12 @@ def init_params(model: TextGraphClassifier, example, seed: int, pretrained: dict
     init = jax.jit(functools.partial(model.init, train=False))
     params = flatten(init(jax.random.key(seed), example).get("params", {}))
     for name, value in flatten({"encoder": pretrained} if pretrained else {}).items():
-        if name not in params:
-            continue  # a layer above the last one the model reads
-        if params[name].shape != value.shape:
-            raise ValueError(f"pretrained {name} has shape {value.shape}, the model's is {params[name].shape}")
-        params[name] = value
+        if name not in params or params[name].shape != value.shape:
+            there = params[name].shape if name in params else "none"
+            raise ValueError(
+                f"pretrained {name} has shape {value.shape}, the model's is {there}; is config.json that of these weights?"
+            )
+        params[name] = jnp.asarray(value)
     return params
 
 
@@ -141,15 +167,9 @@ def predictor(model: TextGraphClassifier) -> Callable:
     return lambda params, rows: model.apply({"params": params}, rows, train=False)
 
 
-def example_rows(config, encoded: Encoded, classes: int, multi_label: bool):
-    """A batch for shapes: the first documents of a split."""
+def example_rows(config, encoded: Encoded, labels: np.ndarray, features=None):
+    """A batch for shapes: the first documents of a split in one row."""
     few = encoded.take(np.arange(min(len(encoded), 2)))
-    labels = np.zeros((few.examples, classes), np.float32) if multi_label else np.zeros(few.examples, np.int32)
-    rows = plan(few, row_lengths=config.data.row_lengths, tokens_per_batch=max(config.data.row_lengths))
-    return assemble(few, labels, rows, 0)
-
-
-def save_text_encoder(folder: pathlib.Path, encoder: TextEncoder) -> None:
-    """Writes tokenizer and architecture beside a finished model, so that it is whole without the pretrained package."""
-    encoder.tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "architecture.json").write_text(json.dumps(dataclasses.asdict(encoder.architecture), indent=1))
+    longest = max(config.data.row_lengths)
+    rows = plan(few, row_lengths=(longest,), tokens_per_batch=longest)
+    return assemble(few, labels, rows, 0, features=features and features.take(np.arange(len(few))))

@@ -53,9 +53,9 @@ def unflatten(params: dict[str, Array]) -> dict:
 
 def zero_sums() -> Metrics:
     """The metrics of no documents."""
-    zero = jnp.zeros((), jnp.float32)
     names = ("loss", "correct", "weight", "documents", "tokens", "steps", "grad_norm")
-    return {name: zero for name in names} | {"bad_step": jnp.asarray(NEVER, jnp.int32)}
+    # An array each: the state is donated, and one buffer can't be donated twice.
+    return {name: jnp.zeros((), jnp.float32) for name in names} | {"bad_step": jnp.asarray(NEVER, jnp.int32)}
 
 
 def evaluated(state: TrainState) -> dict[str, Array]:

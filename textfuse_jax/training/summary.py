@@ -18,7 +18,7 @@ from textfuse_jax.evaluation.graph_drawing import document_graph, draw_document_
 from textfuse_jax.evaluation.metrics import classification_metrics, decide
 from textfuse_jax.evaluation.records import hardware, write_predictions
 from textfuse_jax.evaluation.reference import tfidf_logreg
-from textfuse_jax.evaluation.report import console_table, write_report
+from textfuse_jax.evaluation.report import confident_mistakes, console_table, write_report
 from textfuse_jax.evaluation.statistics import bootstrap_intervals, compare
 from textfuse_jax.training.inference import to_probabilities
 from textfuse_jax.training.step import unflatten
@@ -60,7 +60,10 @@ def summarize(config: ConfigDict, workdir: pathlib.Path, trained: dict[str, Any]
         },
         "test": scores["test"],
         "validation": scores["validation"],
-        "calibration": {"temperature": temperature, "test_ece_after": expected_calibration_error(*confidence(scaled, corpus.test.labels))},
+        "calibration": {
+            "temperature": temperature,
+            "test_ece_after": expected_calibration_error(*confidence(scaled, corpus.test.labels)),
+        },
         "reference": {},
         "comparison": {},
         "training": trained["training"],
@@ -85,7 +88,12 @@ def summarize(config: ConfigDict, workdir: pathlib.Path, trained: dict[str, Any]
     )
     drawn = draw_figures(workdir / "figures", trained, probabilities["test"], scaled, temperature, scores["test"])
     drawn |= draw_graphs(workdir / "figures", config, trained, probabilities["test"])
-    write_report(workdir, result, json.loads(config.to_json_best_effort()), environment, drawn, list(corpus.warnings))
+    mistakes = (
+        ()
+        if corpus.multi_label
+        else confident_mistakes(corpus.test.ids, corpus.test.texts, corpus.test.labels, probabilities["test"], corpus.class_names)
+    )
+    write_report(workdir, result, json.loads(config.to_json_best_effort()), environment, drawn, corpus.warnings, mistakes)
     console_table(result)
     return result
 
@@ -127,7 +135,9 @@ def draw_figures(
     return {name: figures.save(figure, folder / f"{name}.png") for name, figure in made.items()}
 
 
-def draw_graphs(folder: pathlib.Path, config: ConfigDict, trained: dict[str, Any], probabilities: np.ndarray) -> dict[str, pathlib.Path]:
+def draw_graphs(
+    folder: pathlib.Path, config: ConfigDict, trained: dict[str, Any], probabilities: np.ndarray
+) -> dict[str, pathlib.Path]:
     """The unit graphs of the first test documents that have at least three units; name -> file."""
     corpus, encoded, model = trained["corpus"], trained["encoded"]["test"], trained["model"]
     if config.model.edges is None or not config.evaluation.graphs:
@@ -138,7 +148,9 @@ def draw_graphs(folder: pathlib.Path, config: ConfigDict, trained: dict[str, Any
     if not len(pieces):
         return {}
     few = encoded.take(pieces)
-    rows = plan(few, row_lengths=(max(config.data.row_lengths),), tokens_per_batch=max(config.data.row_lengths) * len(few), packed=False)
+    rows = plan(
+        few, row_lengths=(max(config.data.row_lengths),), tokens_per_batch=max(config.data.row_lengths) * len(few), packed=False
+    )
     features = trained["features"].get("test")
     batch = assemble(few, corpus.test.labels, rows, 0, features=features and features.take(pieces))
     _, out = jax.jit(lambda p, b: model.apply({"params": p}, b, train=False))(unflatten(trained["params"]), batch)
@@ -149,7 +161,11 @@ def draw_graphs(folder: pathlib.Path, config: ConfigDict, trained: dict[str, Any
         row = int(np.flatnonzero((batch.example == example).any(1))[0])
         slot = int(np.flatnonzero(batch.example[row] == example)[0])
         beta = np.asarray(out["pool/beta"][row]) if "pool/beta" in out else None
-        cut = document_graph(slot, *(np.asarray(getattr(graph, f)[row]) for f in ("document", "level", "parent", "senders", "receivers", "weight")), beta)
+        cut = document_graph(
+            slot,
+            *(np.asarray(getattr(graph, f)[row]) for f in ("document", "level", "parent", "senders", "receivers", "weight")),
+            beta,
+        )
         texts = [text for scale in nodes for text in encoded.unit_text(int(piece), scale, corpus.test.texts)]
         p = probabilities[example]
         figure = draw_document_graph(
