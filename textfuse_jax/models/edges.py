@@ -145,7 +145,8 @@ class LearnedSaliency(nn.Module):
 def join(nodes: NodeRows, parts: Sequence[NodeRows]) -> NodeRows:
     """``nodes`` with the edges of all ``parts``, each pair (sender, receiver) once, with the largest of its weights.
 
-    Bound: the sum of the parts' bounds. Edges come out ordered by receiver, then sender; padding is last.
+    Bound: the sum of the parts' bounds. Edges come out ordered by receiver, then sender, with
+    padding among them.
     """
     both = _concatenate(nodes, parts)
     place = jnp.broadcast_to(jnp.arange(both.weight.shape[1], dtype=jnp.int32), both.weight.shape)

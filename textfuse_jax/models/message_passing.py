@@ -17,6 +17,9 @@ from textfuse_jax.models.layers import activation, normalise, zero_padding
 from textfuse_jax.segments import gather, segment_softmax, segment_sum
 from textfuse_jax.types import NodeRows, Out
 
+DENSE = 32
+"""On a CPU the gradient along an edge costs as much as some 40 entries of a matrix product, on GPUs and TPUs more."""
+
 
 def to_graph(nodes: NodeRows) -> jraph.GraphsTuple:
     """All documents of all rows as one jraph batch, for code written against jraph.
@@ -89,6 +92,20 @@ def gcn_coefficients(nodes: NodeRows) -> Float[Array, "r e"]:
     return nodes.weight * gather(inverse, nodes.senders) * gather(inverse, nodes.receivers)
 
 
+def aggregate(x: Float[Array, "r u h k"], c: Float[Array, "r e h"], nodes: NodeRows) -> Float[Array, "r u h k"]:
+    """Sum over the edges u -> v of c_uv x_u, for each of h heads; 0 for a node without incoming edges.
+
+    Where u^2 <= ``DENSE`` e, as in graphs of text units, it is a product with the matrix of c; in larger, sparser
+    graphs jraph's graph convolution goes along the edges.
+    """
+    u, e = x.shape[1], c.shape[1]
+    if u * u > DENSE * e:
+        return by_row(_convolve, nodes, x, c)
+    place = jnp.where(nodes.receivers < u, nodes.receivers * u + nodes.senders, u * u)
+    matrix = segment_sum(c, place, u * u).reshape(-1, u, u, c.shape[-1])
+    return jnp.einsum("rvuh,ruhk->rvhk", matrix, x)
+
+
 class GCN(nn.Module):
     """Graph convolution, K rounds:  h_v' = sigma(sum_u c_uv W h_u + b)  over the edges u -> v.
 
@@ -119,7 +136,8 @@ class GCN(nn.Module):
         c = gcn_coefficients(nodes)
         h = nodes.features
         for k in range(self.rounds):
-            message = by_row(_convolve, nodes, nn.Dense(self.width, use_bias=False, name=f"linear_{k}")(h), c)
+            x = nn.Dense(self.width, use_bias=False, name=f"linear_{k}")(h)
+            message = aggregate(x[:, :, None], c[..., None], nodes)[:, :, 0]
             bias = self.param(f"bias_{k}", nn.initializers.zeros, (self.width,))
             update = sigma(message + bias[None, None])
             h = _round(h, update, self, k, train)
@@ -183,7 +201,7 @@ class GAT(nn.Module):
             attention = segment_softmax(logits, nodes.receivers, u)
             out["propagate/attention"] = attention
             attention = nn.Dropout(self.attention_dropout)(attention, deterministic=not train)
-            message = segment_sum(gather(x, nodes.senders) * attention[..., None], nodes.receivers, u)
+            message = aggregate(x, attention, nodes)
             message = message.mean(2) if average else message.reshape(r, u, self.width)
             bias = self.param(f"bias_{k}", nn.initializers.zeros, (self.width,))
             h = _round(h, sigma(message + bias[None, None]), self, k, train)
@@ -194,7 +212,7 @@ def _convolve(graph: jraph.GraphsTuple) -> jraph.GraphsTuple:
     """jraph's graph convolution with the edges' coefficients; its own normalisation counts edges and knows no weights."""
 
     def weighted_sum(messages: Array, receivers: Array, n: int) -> Array:
-        return jraph.segment_sum(messages * graph.edges[:, None], receivers, n)
+        return jraph.segment_sum(messages * graph.edges[..., None], receivers, n)
 
     return jraph.GraphConvolution(lambda x: x, weighted_sum, symmetric_normalization=False)(graph)
 

@@ -63,8 +63,9 @@ class Attention(nn.Module):
         ids = segments_of(nodes, slots, self.levels)
         d_k = self.key_width or nodes.features.shape[-1]
         query = self.param("query", nn.initializers.normal(1.0), (d_k,))
-        key = nn.Dense(d_k, use_bias=False, name="key")(nodes.features)
-        beta = segment_softmax((key @ query)[..., None] / jnp.sqrt(d_k), ids, slots)
+        key = self.param("key", nn.initializers.lecun_normal(), (nodes.features.shape[-1], d_k))
+        score = nodes.features @ (key @ query)  # q . W_K h without ever forming W_K h
+        beta = segment_softmax(score[..., None] / jnp.sqrt(d_k), ids, slots)
         return segment_sum(beta * nodes.features, ids, slots), {"pool/beta": beta[..., 0]}
 
 
