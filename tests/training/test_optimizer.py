@@ -8,8 +8,8 @@ from textfuse_jax.training import optimizer
 
 PARAMS = {
     "encoder/embeddings/token": jnp.ones((3, 2)),
-    "encoder/layer_00/output/kernel": jnp.ones((2, 2)),
     "encoder/layer_01/output/kernel": jnp.ones((2, 2)),
+    "encoder/layer_02/output/kernel": jnp.ones((2, 2)),
     "head/kernel": jnp.ones((2, 2)),
     "head/bias": jnp.ones(2),
 }
@@ -29,8 +29,8 @@ def test_schedule_without_warm_up_starts_at_the_peak():
 def test_groups_by_depth():
     groups = optimizer.groups(PARAMS)
     assert groups["encoder/embeddings/token"] == "encoder/0"
-    assert groups["encoder/layer_00/output/kernel"] == "encoder/1"
-    assert groups["encoder/layer_01/output/kernel"] == "encoder/2"
+    assert groups["encoder/layer_01/output/kernel"] == "encoder/1"
+    assert groups["encoder/layer_02/output/kernel"] == "encoder/2"
     assert groups["head/kernel"] == "head"
 
 
@@ -42,9 +42,7 @@ def test_each_group_learns_at_its_rate():
     updates, _ = rule.update(gradients, rule.init(PARAMS), PARAMS)
     # Adam's first update is the rate itself, whatever the size of the gradient.
     rates = {name: -float(u.ravel()[0]) for name, u in updates.items()}
-    np.testing.assert_allclose(
-        [rates[name] for name in PARAMS], [2.5e-5, 5e-5, 1e-4, 1e-3, 1e-3], rtol=1e-4
-    )
+    np.testing.assert_allclose([rates[name] for name in PARAMS], [2.5e-5, 5e-5, 1e-4, 1e-3, 1e-3], rtol=1e-4)
 
 
 def test_adamw_decays_matrices_only_and_adam_adds_to_the_gradient():

@@ -32,9 +32,9 @@ def schedule(peak: float, total_steps: int, kind: str, warmup_fraction: float) -
 
 
 def depth_of(name: str) -> int:
-    """Depth of an encoder parameter by its flat name: 0 for the embeddings, l + 1 for ``.../layer_l/...``."""
+    """Depth of an encoder parameter by its flat name: 0 for the embeddings, l for ``.../layer_l/...``, l >= 1."""
     numbers = [int(match[1]) for part in name.split("/") if (match := LAYER.fullmatch(part))]
-    return numbers[0] + 1 if numbers else 0
+    return numbers[0] if numbers else 0
 
 
 def groups(params: dict[str, Any]) -> dict[str, str]:
