@@ -25,10 +25,8 @@ def made(contents):
     lengths = contents + 2
     least = {"phrase": 3, "sentence": 8}
     counts = {s: np.where(contents > 0, np.maximum(1, contents // n), 0).astype(np.int32) for s, n in least.items()}
-    local = {
-        s: np.concatenate([[-1, *np.minimum(np.arange(n) // least[s], max(0, n // least[s] - 1)), -1] for n in contents])
-        for s in least
-    }
+    local = {s: [np.minimum(np.arange(n) // k, max(0, n // k - 1)) for n in contents] for s, k in least.items()}
+    local = {s: np.concatenate([[-1, *unit, -1] for unit in units]) for s, units in local.items()}
     sentence_of = [np.minimum(np.arange(p) * 3 // 8, max(0, s - 1)) for p, s in zip(counts["phrase"], counts["sentence"])]
     m = len(contents)
     return Encoded(
@@ -85,6 +83,7 @@ def test_multi_hot_labels_and_window_weights():
 
 
 SIZES = st.lists(st.integers(0, 30), min_size=1, max_size=60)
+ROWS = st.sampled_from([(32,), (32, 64), (40, 48, 96)])
 
 
 @settings(deadline=None, max_examples=120)
@@ -255,7 +254,7 @@ def test_shuffles():
     ],
 )
 def test_plan_errors(contents, change, message):
-    encoded = made([5] if not contents else contents).take(np.arange(len(contents)))
+    encoded = made(contents or [5]).take(np.arange(len(contents)))
     with pytest.raises(ValueError, match=message):
         plan(encoded, **{"row_lengths": (32,), "tokens_per_batch": 64} | change)
 

@@ -5,29 +5,7 @@ import functools
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-WORDS = [
-    "the",
-    "cat",
-    "sat",
-    "on",
-    "a",
-    "mat",
-    "and",
-    "dog",
-    "ran",
-    "to",
-    "red",
-    "house",
-    "she",
-    "said",
-    "it",
-    "is",
-    "good",
-    "old",
-    "new",
-    "big",
-    "small",
-]
+WORDS = "the cat sat on a mat and dog ran to red house she said it is good old new big small".split()  # noqa: SIM905
 
 
 @functools.cache
