@@ -94,7 +94,7 @@ class Encoded:
         inside = self.unit["phrase"][first:last] >= 0
         unit = np.zeros(last - first, np.int32) if scale == "document" else self.unit[scale][first:last]
         found = [spans[inside & (unit == i)] for i in range(self.counts[scale][piece])]
-        return [text[span[:, 0].min() : span[:, 1].max()] if len(span) else "" for span in found]
+        return [text[span[:, 0].min() : span[:, 1].max()].strip() if len(span) else "" for span in found]
 
 
 @dataclasses.dataclass(frozen=True)
