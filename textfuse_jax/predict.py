@@ -17,13 +17,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from textfuse_jax.data import ag_news
 from textfuse_jax.data.corpus import DataError
 from textfuse_jax.data.pipeline import evaluation_batches
 from textfuse_jax.data.tabular import read_texts
 from textfuse_jax.evaluation.records import write_predictions
 from textfuse_jax.experiment import read_config
 from textfuse_jax.training import export, setup
-from textfuse_jax.training.inference import predict_logits, to_probabilities
+from textfuse_jax.training.inference import chosen, predict_logits, to_probabilities
 from textfuse_jax.training.parallel import make_mesh, replicate
 from textfuse_jax.training.step import unflatten
 
@@ -83,12 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    data = predictor.config.data
+    if data.source == "ag_news" and data.clean_html:
+        texts = [ag_news.clean(text) for text in texts]  # as the training texts were
     probabilities = predictor.probabilities(texts)
-    from textfuse_jax.training.summary import chosen
-
     predicted = chosen(probabilities, predictor.finished.multi_label)
-    target = "/dev/stdout" if options.output == "-" else options.output
-    write_predictions(target, ids, None, predicted, probabilities, predictor.class_names)
+    write_predictions(options.output, ids, None, predicted, probabilities, predictor.class_names)
     return 0
 
 

@@ -11,6 +11,7 @@ import os
 import pathlib
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
@@ -220,7 +221,7 @@ def write_predictions(
     probabilities: Float[np.ndarray, "n c"],
     class_names: Sequence[str],
 ) -> None:
-    """A CSV file ``id,label,predicted,p_<class>...``, one row a document, replaced atomically.
+    """A CSV file ``id,label,predicted,p_<class>...``, one row a document, replaced atomically; ``"-"`` is standard output.
 
     Classes are written by name; several labels of one document are joined by ``|``. Probabilities have 9 significant
     digits, which gives a float32 back exactly. ``labels=None`` (new text) leaves the column empty.
@@ -247,7 +248,7 @@ def write_predictions(
     def cell(value: np.ndarray) -> str:
         return names[int(value)] if np.ndim(value) == 0 else LABEL_SEPARATOR.join(n for n, v in zip(names, value) if v)
 
-    with _replacing(path) as file:
+    with contextlib.nullcontext(sys.stdout) if path == "-" else _replacing(path) as file:
         writer = csv.writer(file, lineterminator=CSV_LINE)
         writer.writerow(["id", "label", "predicted", *(f"p_{name}" for name in names)])
         for i in range(n):

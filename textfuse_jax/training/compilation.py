@@ -8,22 +8,39 @@ from typing import Any
 
 import jax
 
+from textfuse_jax.types import TokenRows
 
-def compiled(function: Callable, name: str, say: Callable[[str], None], donate: tuple[int, ...] = ()) -> Callable:
-    """``jax.jit`` that compiles ahead, once for each shape of its rows, and says so; ``.count()`` tells how often.
+
+class Compiled:
+    """``jax.jit`` that compiles ahead, once for each shape of its rows, and says so.
 
     A call whose shapes weren't seen before compiles in the open; nothing is recompiled behind one's back.
+
+    Args:
+      function: takes ``(state, rows, ...)``.
+      name: what the lines of progress call it.
+      say: takes lines of progress.
+      donate: arguments whose buffers the result may reuse.
+
+    Attributes:
+      seconds: time spent compiling so far.
     """
-    jitted = jax.jit(function, donate_argnums=donate)
-    programs: dict[tuple, Any] = {}
 
-    def call(*args):
-        shape = tuple(x.shape for x in jax.tree.leaves(args[1]))
-        if shape not in programs:
+    def __init__(self, function: Callable, name: str, say: Callable[[str], None], donate: tuple[int, ...] = ()):
+        self._jitted = jax.jit(function, donate_argnums=donate)
+        self._programs: dict[tuple, Any] = {}
+        self._name, self._say = name, say
+        self.seconds = 0.0
+
+    def __call__(self, state: Any, rows: TokenRows, *rest: Any) -> Any:
+        shape = tuple(x.shape for x in jax.tree.leaves(rows))
+        if shape not in self._programs:
             start = time.perf_counter()
-            programs[shape] = jitted.lower(*args).compile()
-            say(f"compiled {name} for rows {args[1].tokens.shape} in {time.perf_counter() - start:.1f} s")
-        return programs[shape](*args)
+            self._programs[shape] = self._jitted.lower(state, rows, *rest).compile()
+            self.seconds += (took := time.perf_counter() - start)
+            self._say(f"compiled {self._name} for rows {rows.tokens.shape} in {took:.1f} s")
+        return self._programs[shape](state, rows, *rest)
 
-    call.count = lambda: len(programs)
-    return call
+    def __len__(self) -> int:
+        """Number of compilations."""
+        return len(self._programs)

@@ -10,6 +10,7 @@ import scipy.special
 from jax.sharding import Mesh
 
 from textfuse_jax.data.pipeline import Batches
+from textfuse_jax.evaluation.metrics import decide
 from textfuse_jax.training.parallel import spread
 
 
@@ -39,3 +40,8 @@ def to_probabilities(logits: np.ndarray, multi_label: bool) -> np.ndarray:
     """Softmax over classes, or a sigmoid for each label; float64, so that the rows of a softmax sum to 1."""
     logits = logits.astype(np.float64)
     return scipy.special.expit(logits) if multi_label else scipy.special.softmax(logits, axis=-1)
+
+
+def chosen(probabilities: np.ndarray, multi_label: bool) -> np.ndarray:
+    """The predicted class of each document, or its multi-hot labels at threshold 0.5."""
+    return decide(probabilities, 0.5).astype(np.float32) if multi_label else probabilities.argmax(-1)

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from textfuse_jax.data.pipeline import evaluation_batches, train_batches
 from textfuse_jax.training import checkpoints, setup
-from textfuse_jax.training.compilation import compiled
+from textfuse_jax.training.compilation import Compiled
 from textfuse_jax.training.inference import predict_logits
 from textfuse_jax.training.losses import make_loss
 from textfuse_jax.training.optimizer import make_optimizer, schedule
@@ -94,13 +94,13 @@ def train(config: ConfigDict, workdir: pathlib.Path, say: Callable[[str], None] 
     def apply(tree, rows, key):
         return model.apply({"params": tree}, rows, train=True, rngs={"dropout": key})
 
-    step = compiled(
+    step = Compiled(
         make_step(apply, loss, optimizer, config.training.accumulate, config.training.average_decay),
         "training step",
         say,
         donate=(0,),
     )
-    forward = compiled(lambda tree, rows: setup.predictor(model)(unflatten(tree), rows)[0], "evaluation", say)
+    forward = Compiled(lambda tree, rows: setup.predictor(model)(unflatten(tree), rows)[0], "evaluation", say)
     state = replicate(state, mesh)
     best = jax.tree.map(jnp.copy, evaluated(state))
     run_key = replicate(jax.random.key(config.seed + 1), mesh)
@@ -134,7 +134,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, say: Callable[[str], None] 
     eval_every = config.training.eval_every_steps
     epoch_ends = np.cumsum(batches.steps_per_epoch)
     since: list[Any] = []  # example ids of the batches since the last log, to name the documents of a bad step
-    clock, tick = time.perf_counter(), int(state.step)
+    clock, compiling, tick = time.perf_counter(), step.seconds, int(state.step)
     with stop_signals() as stop:
         while tick < steps and not progress["stopped"]:
             batch = next(iterator)
@@ -145,7 +145,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, say: Callable[[str], None] 
             ends_epoch = now in epoch_ends
             if now % config.training.log_every_steps == 0 or ends_epoch or now == steps:
                 sums = {k: float(v) for k, v in sums.items()}
-                seconds, clock = time.perf_counter() - clock, time.perf_counter()
+                seconds = time.perf_counter() - clock - (step.seconds - compiling)
+                clock, compiling = time.perf_counter(), step.seconds
                 check_finite(sums, now, since, corpus)
                 state = state.replace(sums=replicate(zero_sums(), mesh))
                 since.clear()
@@ -189,7 +190,8 @@ def train(config: ConfigDict, workdir: pathlib.Path, say: Callable[[str], None] 
         "epochs": config.training.total_epochs,
         "seconds": round(progress["seconds"], 2),
         "documents_per_second": round(progress["documents"] / max(progress["seconds"], 1e-9), 2),
-        "compilations": step.count() + forward.count(),
+        "compile_seconds": round(step.seconds + forward.seconds, 2),
+        "compilations": len(step) + len(forward),
         "padding_waste": round(batches.waste, 4),
         "best_step": progress["best_step"],
         "stopped_early": progress["stopped"],

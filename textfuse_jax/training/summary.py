@@ -20,7 +20,7 @@ from textfuse_jax.evaluation.records import hardware, write_predictions
 from textfuse_jax.evaluation.reference import tfidf_logreg
 from textfuse_jax.evaluation.report import confident_mistakes, console_table, write_report
 from textfuse_jax.evaluation.statistics import bootstrap_intervals, compare
-from textfuse_jax.training.inference import to_probabilities
+from textfuse_jax.training.inference import chosen, to_probabilities
 from textfuse_jax.training.step import unflatten
 from textfuse_jax.types import SCALES
 
@@ -98,11 +98,6 @@ def summarize(config: ConfigDict, workdir: pathlib.Path, trained: dict[str, Any]
     return result
 
 
-def chosen(probabilities: np.ndarray, multi_label: bool) -> np.ndarray:
-    """The predicted class of each document, or its multi-hot labels at threshold 0.5."""
-    return decide(probabilities, 0.5).astype(np.float32) if multi_label else probabilities.argmax(-1)
-
-
 def confidence(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Probability of each prediction and whether it was right; multi-label: of each (document, label) pair."""
     if labels.ndim == 2:
@@ -113,32 +108,34 @@ def confidence(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarra
 def draw_figures(
     folder: pathlib.Path, trained: dict[str, Any], probabilities: np.ndarray, scaled: np.ndarray, temperature: float, scores: dict
 ) -> dict[str, pathlib.Path]:
-    """Learning curve, confusion matrix, reliability diagram and length strata; name -> file."""
+    """Learning curve, confusion matrix, reliability diagram and length strata; caption -> file."""
     corpus, history = trained["corpus"], trained["history"]
     train = [line for line in history if line["split"] == "train"]
     held = [line for line in history if line["split"] == "validation"]
     made = {
-        "learning_curve": figures.learning_curve(
+        "Learning curve": figures.learning_curve(
             *(np.array([line[key] for line in train]) for key in ("step", "loss")),
             *(np.array([line[key] for line in held]) for key in ("step", "nll", "accuracy")),
             best_step=trained["training"]["best_step"],
         )
     }
     if not corpus.multi_label:
-        made["confusion"] = figures.confusion_matrix(np.array(scores["confusion"]), corpus.class_names)
+        made["Confusion matrix"] = figures.confusion_matrix(np.array(scores["confusion"]), corpus.class_names)
     confident, right = confidence(probabilities, corpus.test.labels)
-    made["reliability"] = figures.reliability_diagram(confident, right, confidence(scaled, corpus.test.labels)[0], temperature)
+    made["Reliability diagram"] = figures.reliability_diagram(
+        confident, right, confidence(scaled, corpus.test.labels)[0], temperature
+    )
     encoded = trained["encoded"]["test"]
     lengths = np.bincount(encoded.example, encoded.lengths, minlength=encoded.examples)
     whole = (decide(probabilities, 0.5) == (corpus.test.labels > 0.5)).all(-1) if corpus.multi_label else right
-    made["length"] = figures.length_accuracy(lengths, whole)
-    return {name: figures.save(figure, folder / f"{name}.png") for name, figure in made.items()}
+    made["Accuracy by text length"] = figures.length_accuracy(lengths, whole)
+    return {name: figures.save(figure, folder / f"{name.lower().replace(' ', '_')}.png") for name, figure in made.items()}
 
 
 def draw_graphs(
     folder: pathlib.Path, config: ConfigDict, trained: dict[str, Any], probabilities: np.ndarray
 ) -> dict[str, pathlib.Path]:
-    """The unit graphs of the first test documents that have at least three units; name -> file."""
+    """The unit graphs of the first test documents that have at least three units; caption -> file."""
     corpus, encoded, model = trained["corpus"], trained["encoded"]["test"], trained["model"]
     if config.model.edges is None or not config.evaluation.graphs:
         return {}
@@ -175,8 +172,9 @@ def draw_graphs(
             label=name_of(corpus, corpus.test.labels[example]),
             predicted=name_of(corpus, chosen(p[None], corpus.multi_label)[0]),
             probability=float(p.max()),
+            level_names=nodes,
         )
-        drawn[f"graph_{number + 1}"] = figures.save(figure, folder / f"graph_{number + 1}.png")
+        drawn[f"Graph of test document {corpus.test.ids[example]}"] = figures.save(figure, folder / f"graph_{number + 1}.png")
     return drawn
 
 

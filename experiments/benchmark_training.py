@@ -1,0 +1,168 @@
+"""Training throughput beside PyTorch + transformers: the same encoder, the same 2,000 AG News texts, one run, alternating.
+
+    TEXTFUSE_DATA=DIR python -m experiments.benchmark_training [--documents=2000] [--rounds=5]
+
+Ours: the whole Pyramid-GNN model on packed rows, AdamW, dropout 0.1. Theirs: AutoModel + mean pooling + a linear layer, AdamW,
+dropout 0.1, float32, batches of 32 sorted by length and padded to their longest (what ``group_by_length`` does). Each round
+trains both on the same part of the texts, in alternating order; a line of ``experiments/results/benchmark_training.jsonl``
+holds the medians over rounds and the median of the rounds' ratios. Needs requirements-dev.txt (PyTorch). Takes about
+5 minutes on 2 cores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import pathlib
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from absl import app, flags
+
+from configs import agnews_pyramid
+from textfuse_jax.data.pipeline import train_batches
+from textfuse_jax.encoders.checkpoints import locate
+from textfuse_jax.evaluation.records import append_result, environment, hardware
+from textfuse_jax.training import setup
+from textfuse_jax.training.losses import make_loss
+from textfuse_jax.training.optimizer import make_optimizer
+from textfuse_jax.training.step import init_state, make_step
+
+RESULTS = pathlib.Path(__file__).parent / "results" / "benchmark_training.jsonl"
+DOCUMENTS = flags.DEFINE_integer("documents", 2000, "texts trained on, divided into as many parts as rounds")
+ROUNDS = flags.DEFINE_integer("rounds", 5, "alternations")
+OUTPUT = flags.DEFINE_string("output", str(RESULTS), "file the JSON lines are appended to")
+
+
+@dataclasses.dataclass
+class Ours:
+    """Our training of the config's model: compiled once, then ``run(part)`` is one epoch over a part of the texts."""
+
+    config: object
+    run: Callable[[int], float]
+    waste: float
+    compilations: Callable[[], int]
+
+
+def ours(dtype: str, corpus, parts: list[np.ndarray]) -> Ours:
+    """A training of the whole model in ``dtype``."""
+    config = agnews_pyramid.get_config()
+    with config.unlocked():
+        config.encoder.dtype = dtype
+    encoder = setup.load_text_encoder(config, corpus.train.texts)
+    labels, classes = corpus.train.labels, len(corpus.class_names)
+    encoded = setup.encode_split(config, encoder.tokenizer, corpus.train.texts)
+    batches = [
+        train_batches(
+            encoded.take(part),
+            labels,
+            epochs=1,
+            seed=number,
+            tokens_per_batch=config.data.tokens_per_batch,
+            row_lengths=config.data.row_lengths,
+        )
+        for number, part in enumerate(parts)
+    ]
+    model = setup.make_model(config, encoder.architecture, classes)
+    params = setup.init_params(model, setup.example_rows(config, encoded, labels), 0, encoder.params)
+    layers = encoder.architecture.layers
+    state, optimizer = init_state(
+        params, lambda _: False, lambda p: make_optimizer(config.optimizer, p, 1000, layers), average=False
+    )
+
+    def apply(tree, rows, key):
+        return model.apply({"params": tree}, rows, train=True, rngs={"dropout": key})
+
+    step = jax.jit(make_step(apply, make_loss(config.loss, labels, classes), optimizer), donate_argnums=0)
+    key, held = jax.random.key(0), {"state": state}
+
+    def run(part: int) -> float:
+        start = time.perf_counter()
+        for rows in batches[part]:
+            held["state"], _ = step(held["state"], rows, key)
+        jax.block_until_ready(held["state"].step)
+        return time.perf_counter() - start
+
+    held["state"], _ = step(state, batches[0].batch(0), key)  # compiles
+    return Ours(config, run, statistics.mean(b.waste for b in batches), lambda: step._cache_size())
+
+
+def theirs(corpus, parts: list[np.ndarray]) -> Callable[[int], float]:
+    """A fine-tune of the same encoder as its users write it: returns ``run(part)``, seconds of one epoch over a part."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = locate(agnews_pyramid.get_config().encoder.checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    encoder = AutoModel.from_pretrained(folder).train()
+    head = torch.nn.Linear(encoder.config.hidden_size, len(corpus.class_names))
+    optimizer = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], lr=1e-4)
+    max_length = agnews_pyramid.get_config().data.max_length
+    tokens = tokenizer(corpus.train.texts, truncation=True, max_length=max_length)["input_ids"]
+
+    def batches(part: int) -> list[np.ndarray]:
+        order = parts[part][np.argsort([len(tokens[i]) for i in parts[part]], kind="stable")]
+        groups = [order[i : i + 32] for i in range(0, len(order), 32)]
+        return [groups[i] for i in np.random.default_rng(part).permutation(len(groups))]
+
+    def train_on(group: np.ndarray) -> None:
+        padded = tokenizer.pad({"input_ids": [tokens[i] for i in group]}, return_tensors="pt")
+        mask = padded["attention_mask"]
+        hidden = encoder(input_ids=padded["input_ids"], attention_mask=mask).last_hidden_state
+        pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        loss = torch.nn.functional.cross_entropy(head(pooled), torch.as_tensor(corpus.train.labels[group], dtype=torch.long))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([*encoder.parameters(), *head.parameters()], 1.0)
+        optimizer.step()
+
+    def run(part: int) -> float:
+        start = time.perf_counter()
+        for group in batches(part):
+            train_on(group)
+        return time.perf_counter() - start
+
+    train_on(parts[0][:32])  # warm-up
+    return run
+
+
+def main(_: list[str]) -> None:
+    """Alternates, prints and appends one line a comparison."""
+    config = agnews_pyramid.get_config()
+    with config.unlocked():
+        config.data.train_rows, config.data.validation_rows = DOCUMENTS.value, 1
+        config.data.test_rows = 100
+    corpus = setup.load_corpus(config)
+    parts = np.array_split(np.arange(len(corpus.train)), ROUNDS.value)
+    machine = hardware(environment())
+    reference = theirs(corpus, parts)
+    for dtype in ("float32", "bfloat16"):
+        mine, rates = ours(dtype, corpus, parts), {"ours": [], "theirs": []}
+        for part in range(len(parts)):
+            turns = [("ours", mine.run), ("theirs", reference)]
+            for name, run in turns if part % 2 == 0 else reversed(turns):
+                rates[name].append(len(parts[part]) / run(part))
+        record = {
+            "name": f"train_minilm_agnews_{dtype}_vs_torch_float32",
+            "ours": round(statistics.median(rates["ours"]), 2),
+            "theirs": round(statistics.median(rates["theirs"]), 2),
+            "ratio": round(statistics.median(a / b for a, b in zip(rates["ours"], rates["theirs"])), 3),
+            "unit": "documents/s",
+            "documents": len(corpus.train),
+            "rounds": ROUNDS.value,
+            "padding_waste": round(mine.waste, 4),
+            "compilations": mine.compilations(),
+            "hardware": machine,
+            "commit": environment()["git"]["commit"],
+        }
+        print(record, flush=True)
+        append_result(OUTPUT.value, record)
+        del mine
+        gc.collect()
+
+
+if __name__ == "__main__":
+    app.run(main)
