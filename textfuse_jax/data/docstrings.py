@@ -15,15 +15,17 @@ import importlib.machinery
 import pathlib
 import re
 import textwrap
+import warnings
 from collections.abc import Iterator
 
 from textfuse_jax.data.checks import Raw, normalised
-from textfuse_jax.data.docstring_areas import AREAS
+from textfuse_jax.data.docstring_areas import AREAS, NO_AREA
 
 CLASS_NAMES = tuple(AREAS)
 LONGEST = 1500  # characters kept of a docstring; about 300 word pieces, more than twice the usual limit of a model
-SHORTEST = 12  # words; below that a docstring ("Return the name.") says nothing of its area
-LARGEST_CLASS = 900  # documents; keeps classes within a factor of about two
+SHORTEST = 25  # words; below that a docstring ("Return the name.") says nothing of its area
+LARGEST_MODULE = 40  # documents; so that a class is many modules
+LARGEST_CLASS = 1000  # documents; keeps classes within a factor of about two
 SHINGLE, SHARED = 5, 0.5  # a document that shares half its 5-word sequences with an earlier one is its near-duplicate
 HELD_OUT = {"test": 20, "validation": 10}  # percent of modules
 
@@ -34,7 +36,9 @@ _DOCTEST = re.compile(r"^\s*>>>.*(?:\n(?!\s*$).*)*", re.M)
 _DIRECTIVE = re.compile(r"^\s*\.\. .*$", re.M)
 _SIGNATURE = re.compile(r"\A\s*[\w.]+\s*\((?:[^()]|\([^()]*\))*\)(?:\s*->\s*\S+)?\s*(?:\n|--|:|\Z)")
 _CODE = re.compile(r"``[^`]*``|:\w+(?::\w+)?:`[^`]*`|`[^`]*`_?_?|\$[^$]*\$|https?://\S+|<[^<>\s]*>|%\w+|\S+@\S+")
-_IDENTIFIER = re.compile(r"\w*_\w*|\w+(?:\.\w+)+|\b[a-zA-Z]+[A-Z]\w*|\b\w+(?=\()|\b\w*[a-z]\w*\d\w*|@\w+|--?\w[\w-]*")
+_IDENTIFIER = re.compile(
+    r"\w*_\w*|\w+(?:\.\w+)+|\b\w*[a-z]\w*[A-Z]\w*|\b[A-Z]+[A-Z][a-z]\w+|\b\w+(?=\()|\b\w*[a-z]\w*\d\w*|@\w+|(?<!\S)--?\w[\w-]*"
+)
 
 
 @functools.lru_cache(maxsize=1)
@@ -44,9 +48,8 @@ def read() -> dict[str, Raw]:
     Raises:
       RuntimeError: an area is left without documents in a split: far too little is installed.
     """
-    documents = _capped(_without_near_duplicates(_gather()))
     parts: dict[str, list[tuple[str, str, str]]] = {"train": [], "validation": [], "test": []}
-    for name, text, area, module in documents:
+    for name, text, area, module in _gather():
         parts[_split_of(module)].append((name, text, area))
     for split, rows in parts.items():
         missing = set(AREAS) - {area for _, _, area in rows}
@@ -84,20 +87,39 @@ def clean(docstring: str, names: frozenset[str] = frozenset()) -> str:
     return text[:LONGEST].rsplit(" ", 1)[0] if len(text) > LONGEST else text
 
 
-def _gather() -> Iterator[tuple[str, str, str, str]]:
-    """(qualified name, cleaned text, area, module that decides the split) of every docstring, in order of names."""
+def _gather() -> list[tuple[str, str, str, str]]:
+    """(qualified name, cleaned text, area, module) of the docstrings chosen, near-duplicates left out.
+
+    Modules are taken in the order of a hash until an area is full, so most of what is installed needs no parsing.
+    """
     area_of = {prefix: area for area, prefixes in AREAS.items() for prefix in prefixes}
-    banned = frozenset(part.lower() for prefix in area_of for part in re.split(r"[._]+", prefix)) - {""}
+    banned = frozenset(part.lower() for prefix in area_of for part in re.split(r"[._]+", prefix))
+    modules: dict[str, list[tuple[str, pathlib.Path]]] = {area: [] for area in AREAS}
     for top in sorted({prefix.split(".")[0] for prefix in area_of}):
         prefixes = [prefix for prefix in area_of if prefix.split(".")[0] == top]
         for module, path in _modules(top, prefixes):
-            prefix = max((p for p in prefixes if f"{module}.".startswith(f"{p}.")), key=len)
-            unit = ".".join(module.split(".")[: prefix.count(".") + 2])
-            own = banned | {part.lower() for part in re.split(r"[._]+", module)}
-            for name, docstring in _docstrings(path):
-                text = clean(docstring, own | {name.rsplit(".", 1)[-1].lower()})
-                if len(re.findall(r"[A-Za-z]{2,}", text)) >= SHORTEST:
-                    yield f"{module}:{name}", text, area_of[prefix], unit
+            modules[area_of[max((p for p in prefixes if _below(module, p)), key=len)]].append((module, path))
+    seen, documents = _Seen(), []
+    for area, members in modules.items():
+        chosen: list[tuple[str, str, str, str]] = []
+        for module, path in sorted(members, key=lambda member: _hash("order", member[0])):
+            names = banned | {part.lower() for part in re.split(r"[._]+", module)}
+            found = sorted(_docstrings(path), key=lambda pair: _hash("order", pair[0]))
+            before = len(chosen)
+            for name, docstring in found:
+                if len(chosen) - before == LARGEST_MODULE:
+                    break
+                text = clean(docstring, names | {name.rsplit(".", 1)[-1].lower()}) if len(docstring) > 5 * SHORTEST else ""
+                if len(re.findall(r"[A-Za-z]{2,}", text)) >= SHORTEST and seen.is_new(text):
+                    chosen.append((f"{module}:{name}", text, area, module))
+            if len(chosen) >= LARGEST_CLASS:
+                break
+        documents.extend(chosen[:LARGEST_CLASS])
+    return sorted(documents, key=lambda document: _hash("order", document[0]))
+
+
+def _below(module: str, prefix: str) -> bool:
+    return f"{module}.".startswith(f"{prefix}.")
 
 
 def _modules(top: str, prefixes: list[str]) -> Iterator[tuple[str, pathlib.Path]]:
@@ -115,14 +137,17 @@ def _modules(top: str, prefixes: list[str]) -> Iterator[tuple[str, pathlib.Path]
             parts = parts[:-1] if parts[-1] == "__init__" else parts
             module = ".".join((top, *parts[1:]))
             skipped = any(part in _SKIPPED or part.startswith("test_") for part in parts[1:])
-            if not skipped and any(f"{module}.".startswith(f"{p}.") for p in prefixes):
+            skipped = skipped or any(_below(module, prefix) for prefix in NO_AREA)
+            if not skipped and any(_below(module, prefix) for prefix in prefixes):
                 yield module, path
 
 
 def _docstrings(path: pathlib.Path) -> Iterator[tuple[str, str]]:
     """Qualified name and docstring of everything in a source file; a file that this Python can't parse has none."""
     try:
-        tree = ast.parse(path.read_bytes())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes in others' sources; as errors they would lose the file
+            tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):  # Python 2 leftovers and templates that some packages ship
         return
     pending: list[tuple[str, ast.AST]] = [("", tree)]
@@ -136,42 +161,38 @@ def _docstrings(path: pathlib.Path) -> Iterator[tuple[str, str]]:
                 pending.append((f"{name}.{child.name}".lstrip("."), child))
 
 
-def _without_near_duplicates(documents: Iterator[tuple[str, str, str, str]]) -> Iterator[tuple[str, str, str, str]]:
-    """Drops a document whose normalised text, its first 100 characters, or half its 5-word sequences stood before."""
-    beginnings: set[str] = set()
-    first_with: dict[tuple[str, ...], int] = {}
-    for number, document in enumerate(documents):
-        beginning = normalised(document[1])[:100]
-        words = re.findall(r"[a-z]+", document[1].lower())
+class _Seen:
+    """The documents met so far, to tell a near-duplicate of one by its beginning or its 5-word sequences."""
+
+    def __init__(self):
+        self.beginnings: set[str] = set()
+        self.first_with: dict[tuple[str, ...], int] = {}
+        self.number = 0
+
+    def is_new(self, text: str) -> bool:
+        """Whether neither the first 100 letters and digits nor half of the 5-word sequences stood in one earlier text."""
+        self.number += 1
+        beginning = normalised(text)[:100]
+        words = re.findall(r"[a-z]+", text.lower())
         shingles = {tuple(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1))}
         shared: dict[int, int] = {}
         for shingle in shingles:
-            other = first_with.setdefault(shingle, number)
-            if other != number:
+            other = self.first_with.setdefault(shingle, self.number)
+            if other != self.number:
                 shared[other] = shared.get(other, 0) + 1
-        if beginning not in beginnings and max(shared.values(), default=0) < SHARED * len(shingles):
-            yield document
-        beginnings.add(beginning)
-
-
-def _capped(documents: Iterator[tuple[str, str, str, str]]) -> list[tuple[str, str, str, str]]:
-    """At most ``LARGEST_CLASS`` documents an area, those of least hash; in an order that mixes areas and packages."""
-    kept: dict[str, int] = dict.fromkeys(AREAS, 0)
-    capped = []
-    for document in sorted(documents, key=lambda document: _hash(document[0])):
-        kept[document[2]] += 1
-        if kept[document[2]] <= LARGEST_CLASS:
-            capped.append(document)
-    return capped
+        new = beginning not in self.beginnings and max(shared.values(), default=0) < SHARED * len(shingles)
+        self.beginnings.add(beginning)
+        return new
 
 
 def _split_of(module: str) -> str:
     """The split of a module's docstrings, by the hash of its name alone."""
-    percent = _hash(module) % 100
+    percent = _hash("split", module) % 100
     if percent < HELD_OUT["test"]:
         return "test"
     return "validation" if percent < HELD_OUT["test"] + HELD_OUT["validation"] else "train"
 
 
-def _hash(name: str) -> int:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+def _hash(purpose: str, name: str) -> int:
+    """A number that follows from a name, independent from one purpose to the next."""
+    return int.from_bytes(hashlib.sha256(f"{purpose}:{name}".encode()).digest()[:8], "big")
