@@ -157,5 +157,8 @@ AREAS: dict[str, tuple[str, ...]] = {
     ),
 }
 
-NO_AREA = ("matplotlib._api", "matplotlib.cbook", "matplotlib.rcsetup", "sklearn.utils", "sklearn.exceptions", "scipy._lib")
-"""Modules below a prefix above whose docstrings are about programming itself."""
+NO_AREA = (
+    *("matplotlib._api", "matplotlib.cbook", "matplotlib.rcsetup", "sklearn.utils", "sklearn.exceptions", "scipy._lib"),
+    *("numpy.lib._datasource", "numpy.lib._npyio_impl", "numpy.lib.format", "numpy.lib._utils_impl"),
+)
+"""Modules below a prefix above whose docstrings are about something else, mostly programming itself."""
