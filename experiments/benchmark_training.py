@@ -67,7 +67,7 @@ def ours(dtype: str, corpus, parts: list[np.ndarray]) -> Ours:
         for number, part in enumerate(parts)
     ]
     model = setup.make_model(config, encoder.architecture, classes)
-    params = setup.init_params(model, setup.example_rows(config, encoded, labels), 0, encoder.params)
+    params = setup.init_params(model, batches[0].batch(0), 0, encoder.params)
     layers = encoder.architecture.layers
     state, optimizer = init_state(
         params, lambda _: False, lambda p: make_optimizer(config.optimizer, p, 1000, layers), average=False

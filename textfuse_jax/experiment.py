@@ -17,7 +17,7 @@ from textfuse_jax.config import ConfigError, default_config, validate
 from textfuse_jax.data.corpus import DataError, DataNotFound
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound
 from textfuse_jax.evaluation.records import environment, write_json
-from textfuse_jax.training import export
+from textfuse_jax.training import export, setup
 from textfuse_jax.training.loop import train
 from textfuse_jax.training.progress import EXIT_INTERRUPTED, Interrupted, NotFinite
 from textfuse_jax.training.summary import summarize
@@ -56,9 +56,13 @@ def run(config: ConfigDict | None, workdir: pathlib.Path, resume: bool = False, 
     if finished.exists():
         say(f"{workdir} holds a finished run; nothing to do")
         return json.loads(finished.read_text())
+    corpus = setup.load_corpus(config)
+    for warning in corpus.warnings:
+        say(f"warning: {warning}")
+    workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
     write_json(workdir / "environment.json", environment())
-    trained = train(config, workdir, say)
+    trained = train(config, corpus, workdir, say)
     export.save(workdir / "model", config, trained)
     result = summarize(config, workdir, trained, say)
     write_json(finished, result)  # last: its presence says that the run is whole
@@ -76,7 +80,6 @@ def open_folder(config: ConfigDict | None, workdir: pathlib.Path, resume: bool) 
     if not stored.exists():
         if config is None:
             raise RunFolderError(f"{workdir} holds no run to resume (no config.json); start one with --config=configs/NAME.py")
-        workdir.mkdir(parents=True, exist_ok=True)
         return config
     if not resume:
         raise RunFolderError(f"{workdir} holds a run already; add --resume to go on with it, or take another --workdir")

@@ -124,5 +124,5 @@ def test_four_devices_equal_one_with_the_same_dropout():
 def test_more_devices_than_there_are():
     import pytest
 
-    with pytest.raises(ValueError, match="parallel.devices"):
+    with pytest.raises(ValueError, match=r"parallel\.devices"):
         parallel.make_mesh(64)

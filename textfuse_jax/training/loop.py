@@ -24,11 +24,12 @@ from textfuse_jax.training.progress import Interrupted, check_finite, progress_l
 from textfuse_jax.training.step import evaluated, init_state, make_step, unflatten, zero_sums
 
 
-def train(config: ConfigDict, workdir: pathlib.Path, say: Callable[[str], None] = print) -> dict[str, Any]:
+def train(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     """Trains the model of a config, from the start or from the newest checkpoint in ``workdir``.
 
     Args:
       config: validated.
+      corpus: the documents.
       workdir: the run folder; ``checkpoints/`` and ``metrics.jsonl`` are written here.
       say: takes lines of progress.
 
@@ -43,14 +44,13 @@ def train(config: ConfigDict, workdir: pathlib.Path, say: Callable[[str], None] 
     # ---- mesh and data
     mesh = make_mesh(config.parallel.devices)
     say(f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}")
-    corpus = setup.load_corpus(config)
-    for warning in corpus.warnings:
-        say(f"warning: {warning}")
     classes = len(corpus.class_names)
     encoder = setup.load_text_encoder(config, corpus.train.texts)
     splits = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
     encoded = {name: setup.encode_split(config, encoder.tokenizer, split.texts) for name, split in splits.items()}
-    features = setup.cached_features(config, encoder, encoded, corpus, mesh, say) if config.encoder.mode == "cached" else {}
+    features = {}
+    if config.encoder.mode == "cached":
+        features = {name: setup.cached_features(config, name, encoder, encoded[name], corpus, mesh) for name in splits}
     shape = dict(row_lengths=config.data.row_lengths, packed=config.data.packed)
     batches = train_batches(
         encoded["train"],
@@ -80,8 +80,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, say: Callable[[str], None] 
 
     # ---- model, optimizer, step
     model = setup.make_model(config, encoder.architecture, classes)
-    example = setup.example_rows(config, encoded["train"], corpus.train.labels, features.get("train"))
-    params = setup.init_params(model, example, config.seed, None if config.encoder.mode == "cached" else encoder.params)
+    params = setup.init_params(model, batches.batch(0), config.seed, None if config.encoder.mode == "cached" else encoder.params)
     steps = batches.total_steps
     state, optimizer = init_state(
         params,
@@ -173,9 +172,11 @@ def train(config: ConfigDict, workdir: pathlib.Path, say: Callable[[str], None] 
                     f"  validation: accuracy {line['accuracy']:.4f}, macro-F1 {line['f1_macro']:.4f}, nll {line['nll']:.4f}"
                     + (" *" if better else "")
                 )
-                clock = time.perf_counter()
+                clock += time.perf_counter() - pause
             if now == steps or progress["stopped"] or now % config.training.checkpoint_every_steps == 0 or stop.is_set():
+                pause = time.perf_counter()
                 save()
+                clock += time.perf_counter() - pause
             if stop.is_set() and now < steps and not progress["stopped"]:
                 raise Interrupted(f"stopped at step {now} of {steps}; state saved in {folder}")
 

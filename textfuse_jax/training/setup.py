@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tokenizers
+from jax.sharding import Mesh
 
 from textfuse_jax.config import ConfigError
 from textfuse_jax.data.corpus import Corpus, DataNotFound
-from textfuse_jax.data.packing import assemble, plan
+from textfuse_jax.data.pipeline import evaluation_batches
 from textfuse_jax.data.sources import load
 from textfuse_jax.data.tokenize import Encoded, encode
 from textfuse_jax.encoders import architecture as shapes
 from textfuse_jax.encoders.architecture import Architecture
+from textfuse_jax.encoders.cache import extract
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound, fingerprint, locate
 from textfuse_jax.encoders.encoder import CachedEncoder, Encoder
 from textfuse_jax.encoders.tokenizers import load_tokenizer, pad_id, train_wordpiece
 from textfuse_jax.encoders.weights import load_params
 from textfuse_jax.models.classifier import TextGraphClassifier, build_model, taps_of
 from textfuse_jax.training.optimizer import depth_of
+from textfuse_jax.training.parallel import replicate, spread
 from textfuse_jax.training.step import flatten
 from textfuse_jax.types import parse_tap
+
+Features = Mapping[str, np.ndarray]
+"""Cached features of a split: tap -> float[units of all pieces, d]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,9 +174,49 @@ def predictor(model: TextGraphClassifier) -> Callable:
     return lambda params, rows: model.apply({"params": params}, rows, train=False)
 
 
-def example_rows(config, encoded: Encoded, labels: np.ndarray, features=None):
-    """A batch for shapes: the first documents of a split in one row."""
-    few = encoded.take(np.arange(min(len(encoded), 2)))
-    longest = max(config.data.row_lengths)
-    rows = plan(few, row_lengths=(longest,), tokens_per_batch=longest)
-    return assemble(few, labels, rows, 0, features=features and features.take(np.arange(len(few))))
+def cached_features(config, name: str, encoder: TextEncoder, encoded: Encoded, corpus: Corpus, mesh: Mesh) -> Features:
+    """The frozen encoder's features of one split, from the cache or computed now, tap -> float[units, d] on disk.
+
+    Args:
+      name: train, validation or test.
+
+    Raises:
+      OSError: they would not fit on the disk; nothing was computed.
+    """
+    e = config.encoder
+    taps = taps_of(config.model)
+    module = Encoder(encoder.architecture, taps, frozen_layers=encoder.architecture.layers + 1, dtype=jnp.dtype(e.dtype))
+    params = replicate({"params": encoder.params}, mesh)
+    forward = jax.jit(lambda p, rows: module.apply(p, rows, train=False)[0])
+    tokens = config.data.eval_tokens_per_batch
+    batches = evaluation_batches(
+        encoded,
+        np.zeros(encoded.examples, np.int32),
+        row_lengths=config.data.row_lengths,
+        tokens_per_batch=tokens,
+        rows_multiple=mesh.size,
+    )
+    (once,) = batches.plans
+    root = pathlib.Path(e.cache_dir) if e.cache_dir else pathlib.Path.home() / ".cache" / "textfuse_jax"
+    return extract(
+        root / f"{corpus.name.replace(':', '_').replace('/', '_')}-{name}-{corpus.fingerprint()[:12]}-{encoder.fingerprint[:12]}",
+        lambda rows: forward(params, spread(rows, mesh)),
+        batches,
+        (once.pieces[once.bounds[b] : once.bounds[b + 1]] for b in range(once.batches)),
+        encoded,
+        taps,
+        encoder=f"{encoder.fingerprint} {e.dtype}",
+        width=encoder.architecture.width,
+        precision=e.cache_dtype,
+    )
+
+
+def take_features(features: Features | None, encoded: Encoded, pieces: np.ndarray) -> Features | None:
+    """Cached features of some pieces, for ``encoded.take(pieces)``."""
+    if features is None:
+        return None
+    taken = {}
+    for tap, values in features.items():
+        bounds = encoded.unit_bounds(parse_tap(tap)[1])
+        taken[tap] = np.concatenate([values[bounds[i] : bounds[i + 1]] for i in pieces])
+    return taken

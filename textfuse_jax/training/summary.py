@@ -20,6 +20,7 @@ from textfuse_jax.evaluation.records import hardware, write_predictions
 from textfuse_jax.evaluation.reference import tfidf_logreg
 from textfuse_jax.evaluation.report import confident_mistakes, console_table, write_report
 from textfuse_jax.evaluation.statistics import bootstrap_intervals, compare
+from textfuse_jax.training import setup
 from textfuse_jax.training.inference import chosen, to_probabilities
 from textfuse_jax.training.step import unflatten
 from textfuse_jax.types import SCALES
@@ -149,7 +150,7 @@ def draw_graphs(
         few, row_lengths=(max(config.data.row_lengths),), tokens_per_batch=max(config.data.row_lengths) * len(few), packed=False
     )
     features = trained["features"].get("test")
-    batch = assemble(few, corpus.test.labels, rows, 0, features=features and features.take(pieces))
+    batch = assemble(few, corpus.test.labels, rows, 0, features=setup.take_features(features, encoded, pieces))
     _, out = jax.jit(lambda p, b: model.apply({"params": p}, b, train=False))(unflatten(trained["params"]), batch)
     drawn = {}
     graph = out["graph"]

