@@ -8,11 +8,13 @@ others (steps, rows a batch, warm-up steps) are derived in code, never here, so 
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Callable
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from textfuse_jax.compose import build, resolve
+from textfuse_jax.compose import check
 from textfuse_jax.data.sources import FIELDS
 from textfuse_jax.types import SCALES, parse_tap
 
@@ -175,98 +177,90 @@ def validate(config: ConfigDict) -> None:
       ConfigError: lists all faults at once, each with its field, its value and the fix.
     """
     faults: list[str] = []
-
-    def need(ok: bool, field: str, must: str) -> None:
-        if not ok:
-            value = config
-            for part in field.split("."):
-                value = value[part]
-            faults.append(f"config.{field} must be {must}, got {value!r}")
-
-    def one_of(field: str, *allowed: str) -> None:
-        value = config
-        for part in field.split("."):
-            value = value[part]
-        if value not in allowed:
-            near = difflib.get_close_matches(str(value), allowed, n=1)
-            faults.append(
-                f"config.{field} must be one of {', '.join(allowed)}, got {value!r}"
-                + (f"; did you mean {near[0]!r}?" if near else "")
-            )
-
-    d, e, m, o, t = config.data, config.encoder, config.model, config.optimizer, config.training
-    if not d.source.startswith("tfds:"):
-        one_of("data.source", "ag_news", "docstrings", "file")
-    need(d.source != "file" or bool(d.path), "data.path", 'the training file when data.source is "file"')
-    need(d.max_length >= 8, "data.max_length", ">= 8 tokens")
-    need(
-        len(d.row_lengths) > 0 and max(d.row_lengths, default=0) >= d.max_length,
-        "data.row_lengths",
-        f"a tuple whose longest is >= data.max_length = {d.max_length}",
-    )
-    need(d.tokens_per_batch >= max(d.row_lengths, default=0), "data.tokens_per_batch", "at least the longest of data.row_lengths")
-    need(
-        d.eval_tokens_per_batch >= max(d.row_lengths, default=0),
-        "data.eval_tokens_per_batch",
-        "at least the longest of data.row_lengths",
-    )
-    one_of("data.long_documents", "truncate", "windows")
-    need(0 < d.window_stride < d.max_length, "data.window_stride", f"between 1 and data.max_length - 1 = {d.max_length - 1}")
-    need(0 < d.validation_fraction < 1, "data.validation_fraction", "between 0 and 1")
-    one_of("encoder.mode", "tuned", "frozen", "cached")
-    one_of("encoder.dtype", "float32", "bfloat16")
-    one_of("encoder.cache_dtype", "float32", "float16")
-    need(
-        e.checkpoint != "scratch" or e.mode == "tuned",
-        "encoder.mode",
-        '"tuned" when encoder.checkpoint is "scratch": random weights are no features',
-    )
-    for field in ("encoder.dropout", "encoder.attention_dropout"):
-        need(0 <= config.encoder[field.split(".")[1]] < 1, field, "in [0, 1)")
-    for tap in m.levels:
-        layer, _, scale = tap.partition("/")
-        if not layer.isdigit() or scale not in SCALES:
-            faults.append(
-                f'config.model.levels: {tap!r} must be "layer/scale" with a scale of {", ".join(SCALES)}, e.g. "06/phrase"'
-            )
-    need(len(m.levels) > 0, "model.levels", "at least one tap")
-    need(len(m.nodes) > 0 and all(s in SCALES for s in m.nodes), "model.nodes", f"scales out of {', '.join(SCALES)}")
-    for slot in ("pyramid", "propagate", "pooling", "head"):
-        faults.extend(_slot_faults(f"model.{slot}", m[slot], m[f"{slot}_args"]))
-    for name in m.edges:
-        faults.extend(_slot_faults("model.edges", name, {}))
-    one_of("loss.name", "cross_entropy", "focal", "binary")
-    need(0 <= config.loss.label_smoothing < 1, "loss.label_smoothing", "in [0, 1)")
-    need(
-        not isinstance(config.loss.class_weights, str) or config.loss.class_weights in ("none", "balanced"),
-        "loss.class_weights",
-        "none, balanced or a tuple of numbers",
-    )
-    one_of("optimizer.name", "adamw", "adam")
-    one_of("optimizer.schedule", "cosine", "linear", "constant")
-    need(o.learning_rate > 0, "optimizer.learning_rate", "> 0")
-    need(0 < o.layer_decay <= 1, "optimizer.layer_decay", "in (0, 1]")
-    need(0 <= o.warmup_fraction < 1, "optimizer.warmup_fraction", "in [0, 1)")
-    need(t.total_epochs >= 1, "training.total_epochs", ">= 1")
-    need(t.accumulate >= 1, "training.accumulate", ">= 1")
-    need(0 <= t.average_decay < 1, "training.average_decay", "in [0, 1)")
-    need(t.log_every_steps >= 1, "training.log_every_steps", ">= 1")
-    need(t.checkpoint_every_steps >= 1, "training.checkpoint_every_steps", ">= 1")
-    need(t.keep_checkpoints >= 1, "training.keep_checkpoints", ">= 1")
-    one_of("training.select_by", "accuracy", "f1_macro", "nll")
+    for part in (_data, _encoder, _model, _learning):
+        part(config, _Need(config, faults))
     if faults:
         raise ConfigError(f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the config:\n  " + "\n  ".join(faults))
 
 
-def _slot_faults(field: str, name: str | None, args) -> list[str]:
-    """What is wrong with a slot's name and arguments, found by resolving it."""
-    if name is None:
-        return []
-    try:
-        if args:
-            build(name, dict(args))
-        else:
-            resolve(name)
-    except (ValueError, TypeError) as error:
-        return [f"config.{field}: {error}"]
-    return []
+class _Need:
+    """Collects faults: ``need("data.max_length", ok, "what it must be")``."""
+
+    def __init__(self, config: ConfigDict, faults: list[str]):
+        self._config, self.faults = config, faults
+
+    def value(self, field: str) -> Any:
+        return functools.reduce(lambda part, name: part[name], field.split("."), self._config)
+
+    def __call__(self, field: str, ok: bool, must: str) -> None:
+        if not ok:
+            self.faults.append(f"config.{field} must be {must}, got {self.value(field)!r}")
+
+    def one_of(self, field: str, *allowed: str) -> None:
+        near = difflib.get_close_matches(str(self.value(field)), allowed, n=1)
+        hint = f"one of {', '.join(allowed)}" + (f" (did you mean {near[0]!r}?)" if near else "")
+        self(field, self.value(field) in allowed, hint)
+
+    def positive(self, *fields: str, least: int = 1) -> None:
+        for field in fields:
+            self(field, self.value(field) >= least, f">= {least}")
+
+    def share(self, *fields: str) -> None:
+        for field in fields:
+            self(field, 0 <= self.value(field) < 1, "in [0, 1)")
+
+
+def _data(config: ConfigDict, need: _Need) -> None:
+    d = config.data
+    longest = max(d.row_lengths, default=0)
+    if not d.source.startswith("tfds:"):
+        need.one_of("data.source", "ag_news", "docstrings", "file")
+    need("data.path", d.source != "file" or bool(d.path), 'the training file when data.source is "file"')
+    need.positive("data.max_length", least=8)
+    need("data.row_lengths", longest >= d.max_length, f"a tuple whose longest is >= data.max_length = {d.max_length}")
+    need.positive("data.tokens_per_batch", "data.eval_tokens_per_batch", least=longest)
+    need.one_of("data.long_documents", "truncate", "windows")
+    need("data.window_stride", 0 < d.window_stride < d.max_length, f"in 1..{d.max_length - 1}, below data.max_length")
+    need("data.validation_fraction", 0 < d.validation_fraction < 1, "between 0 and 1: the best weights are chosen on it")
+
+
+def _encoder(config: ConfigDict, need: _Need) -> None:
+    e = config.encoder
+    need.one_of("encoder.mode", "tuned", "frozen", "cached")
+    need.one_of("encoder.dtype", "float32", "bfloat16")
+    need.one_of("encoder.cache_dtype", "float32", "float16")
+    need("encoder.mode", e.checkpoint != "scratch" or e.mode == "tuned", '"tuned" from scratch: random weights are no features')
+    need.positive("encoder.tuned_from", least=0)
+    need.share("encoder.dropout", "encoder.attention_dropout")
+
+
+def _model(config: ConfigDict, need: _Need) -> None:
+    m, scales = config.model, ", ".join(SCALES)
+    for tap in m.levels:
+        layer, _, scale = tap.partition("/")
+        well_formed = layer.isdigit() and scale in SCALES
+        need("model.levels", well_formed, f'of taps "layer/scale" with a scale of {scales}, e.g. "06/phrase"')
+    need("model.levels", len(m.levels) > 0, "at least one tap")
+    need("model.nodes", len(m.nodes) > 0 and all(scale in SCALES for scale in m.nodes), f"scales of {scales}")
+    need.positive("model.width")
+    slots = [(slot, m[slot], m[f"{slot}_args"]) for slot in ("pyramid", "propagate", "pooling", "head")]
+    for slot, name, args in [*slots, *(("edges", name, {}) for name in m.edges)]:
+        try:
+            check(name or None, args)
+        except ValueError as error:
+            need.faults.append(f"config.model.{slot}: {error}")
+
+
+def _learning(config: ConfigDict, need: _Need) -> None:
+    weights = config.loss.class_weights
+    need.one_of("loss.name", "cross_entropy", "focal", "binary")
+    need.share("loss.label_smoothing", "optimizer.warmup_fraction", "training.average_decay")
+    known = not isinstance(weights, str) or weights in ("none", "balanced")
+    need("loss.class_weights", known, '"none", "balanced" or a tuple of numbers')
+    need.one_of("optimizer.name", "adamw", "adam")
+    need.one_of("optimizer.schedule", "cosine", "linear", "constant")
+    need("optimizer.learning_rate", config.optimizer.learning_rate > 0, "> 0")
+    need("optimizer.layer_decay", 0 < config.optimizer.layer_decay <= 1, "in (0, 1]")
+    counts = ("total_epochs", "accumulate", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints")
+    need.positive(*(f"training.{name}" for name in counts))
+    need.one_of("training.select_by", "accuracy", "f1_macro", "nll")
