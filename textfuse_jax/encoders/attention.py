@@ -47,7 +47,7 @@ def saliency(
 
     Sums to 1 over a document; 0 at padding. Costs ``s / t`` of the attention of a layer.
     """
-    slot = jnp.arange(slots, dtype=document.dtype)[None, :, None]
+    slot = jnp.arange(slots, dtype=jnp.int32)[None, :, None]
     inside = document[:, None, :] == slot
     first = (inside & (position == 0)[:, None, :]).astype(q.dtype)
     q_first = jnp.einsum("rst,rhtk->rhsk", first, q)

@@ -1,0 +1,47 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from textfuse_jax.encoders.linear import matmul, transposed
+
+
+def _operands():
+    keys = jax.random.split(jax.random.key(0), 3)
+    return [jax.random.normal(k, shape) for k, shape in zip(keys, [(2, 5, 8), (8, 6), (2, 5, 6)])]
+
+
+def test_float32_product_and_gradients_are_exact():
+    x, w, y = _operands()
+    np.testing.assert_allclose(matmul(x, w), np.asarray(x) @ np.asarray(w), atol=1e-6)
+    dx, dw = jax.vjp(matmul, x, w)[1](y)
+    np.testing.assert_allclose(dx, y @ w.T, atol=1e-5)
+    np.testing.assert_allclose(dw, jnp.einsum("rtd,rtf->df", x, y), atol=1e-5)
+
+
+def test_bfloat16_gradients_are_products_of_rounded_operands_summed_in_float32():
+    x, w, y = _operands()
+    rounded = lambda a: a.astype(jnp.bfloat16).astype(jnp.float32)  # noqa: E731
+    z, pull = jax.vjp(lambda x, w: matmul(x, w, jnp.bfloat16), x, w)
+    dx, dw = jax.jit(pull)(y)
+    assert z.dtype == dx.dtype == dw.dtype == jnp.float32
+    np.testing.assert_allclose(z, rounded(x) @ rounded(w), atol=1e-5)
+    np.testing.assert_allclose(dx, rounded(y) @ rounded(w).T, atol=1e-5)
+    np.testing.assert_allclose(dw, jnp.einsum("rtd,rtf->df", rounded(x), rounded(y)), atol=1e-5)
+
+
+def test_transposed_under_jit_and_vmap():
+    x = jnp.arange(24.0).reshape(2, 3, 4)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(transposed))(x), np.swapaxes(x, 1, 2))
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a property of XLA's compiler for CPUs")
+def test_every_bfloat16_product_keeps_its_operands_on_the_cpu():
+    """XLA for CPUs widens operands it has no kernel for; then bfloat16 is slower than float32, and silently so."""
+    x, w, y = jnp.ones((256, 128)), jnp.ones((128, 128)), jnp.ones((256, 128))
+    pull = jax.jit(lambda x, w, y: jax.vjp(lambda x, w: matmul(x, w, jnp.bfloat16), x, w)[1](y))
+    hlo = pull.lower(x, w, y).compile().as_text()
+    products = [block for block in hlo.split("\n\n") if " dot(" in block]
+    assert len(products) == 2
+    for block in products:
+        assert block.count("parameter(") == block.count("= bf16"), block
