@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from textfuse_jax.segments import assignment, segment_mean, units_of
+from textfuse_jax.segments import assignment, segment_mean, segment_softmax, units_of
 from textfuse_jax.types import NodeRows, TokenRows, Units, parse_tap
 
 VOCABULARY = 50
@@ -84,9 +83,7 @@ class FakeEncoder(nn.Module):
             context = segment_mean(h, rows.document, rows.slots)
             context = jnp.pad(context, ((0, 0), (0, 1), (0, 0)))
             h = jnp.tanh(nn.Dense(self.width)(h) + jnp.take_along_axis(context, rows.document[..., None], axis=1))
-        same = (rows.document[..., None] == rows.document[:, None]) & (rows.document < rows.slots)[:, None]
-        score = jnp.where(same, h.sum(-1)[:, None], -1e9)
-        weight = jnp.where(rows.document < rows.slots, jnp.exp(h.sum(-1) - jax.nn.logsumexp(score, -1)), 0)
+        weight = segment_softmax(h.sum(-1, keepdims=True), rows.document, rows.slots)[..., 0]
         out["encoder/saliency"] = weight
         return taps, out
 
