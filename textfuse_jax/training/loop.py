@@ -129,6 +129,22 @@ def train(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, say: Callab
         with log.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
+    def validate(now: int) -> None:
+        nonlocal best
+        weights = evaluated(state)
+        logits = predict_logits(forward, weights, evaluation("validation"), len(corpus.validation), classes, mesh)
+        line = score_line(now, logits, corpus, config.training.select_by)
+        record(line)
+        better = progress["best_score"] is None or line["score"] > progress["best_score"]
+        if better:
+            best = jax.tree.map(jnp.copy, weights)
+            progress.update(best_score=line["score"], best_step=now, worse=0)
+        else:
+            progress["worse"] += 1
+        progress["stopped"] = 0 < config.training.patience <= progress["worse"]
+        scores = f"accuracy {line['accuracy']:.4f}, macro-F1 {line['f1_macro']:.4f}, nll {line['nll']:.4f}"
+        say(f"  validation: {scores}{' *' if better else ''}")
+
     # ---- loop
     eval_every = config.training.eval_every_steps
     epoch_ends = np.cumsum(batches.steps_per_epoch)
@@ -154,29 +170,16 @@ def train(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, say: Callab
                 line = train_line(now, epoch_ends, sums, seconds, float(rate(now - 1)))
                 record(line)
                 say(progress_line(line, steps, len(epoch_ends), progress["seconds"] / now * (steps - now)))
-            if now == steps or (now % eval_every == 0 if eval_every else ends_epoch):
-                logits = predict_logits(
-                    forward, evaluated(state), evaluation("validation"), len(corpus.validation), classes, mesh
-                )
-                line = score_line(now, logits, corpus, config.training.select_by)
-                record(line)
-                better = progress["best_score"] is None or line["score"] > progress["best_score"]
-                if better:
-                    best = jax.tree.map(jnp.copy, evaluated(state))
-                    progress |= {"best_score": line["score"], "best_step": now, "worse": 0}
-                else:
-                    progress["worse"] += 1
-                patience = config.training.patience
-                progress["stopped"] = bool(patience and progress["worse"] >= patience)
-                say(
-                    f"  validation: accuracy {line['accuracy']:.4f}, macro-F1 {line['f1_macro']:.4f}, nll {line['nll']:.4f}"
-                    + (" *" if better else "")
-                )
-                clock += time.perf_counter() - pause
-            if now == steps or progress["stopped"] or now % config.training.checkpoint_every_steps == 0 or stop.is_set():
+            evaluates = now == steps or (now % eval_every == 0 if eval_every else ends_epoch)
+            saves = now == steps or now % config.training.checkpoint_every_steps == 0 or stop.is_set()
+            if evaluates or saves:
+                jax.block_until_ready(state)
                 pause = time.perf_counter()
-                save()
-                clock += time.perf_counter() - pause
+                if evaluates:
+                    validate(now)
+                if saves or progress["stopped"]:
+                    save()
+                clock += time.perf_counter() - pause  # it is the clock of training alone
             if stop.is_set() and now < steps and not progress["stopped"]:
                 raise Interrupted(f"stopped at step {now} of {steps}; state saved in {folder}")
 
