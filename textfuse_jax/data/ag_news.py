@@ -22,8 +22,8 @@ def clean(text: str) -> str:
 
     ``#39;`` ``quot;`` ``&lt;b&gt;`` become an apostrophe, a quotation mark, nothing; runs of white space one space.
     """
-    text = re.sub(r"(?<![&\w])(#\d{2,4}|quot|amp|lt|gt|nbsp|hellip|[lr][sd]quo|[mn]dash);", r"&\1;", text)
-    text = html.unescape(html.unescape(text))  # twice: &amp;quot; is there too
+    text = html.unescape(text)  # first what kept its ampersand: &amp;quot; becomes &quot;
+    text = html.unescape(re.sub(r"(?<![&\w])(#\d{2,4}|quot|amp|lt|gt|nbsp|hellip|[lr][sd]quo|[mn]dash);", r"&\1;", text))
     text = re.sub(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", " ", text)
     return re.sub(r"\s+", " ", text.replace("\\", " ")).strip()
 

@@ -69,7 +69,7 @@ def read_splits(name: str, label_column: str, download: bool = False) -> tuple[d
             f"    {prepare_command(name)}\n  after moving {folder} away"
         )
     tables = {split: _table(f"tfds:{name} {split}", builder.as_data_source(split)) for split in builder.info.splits}
-    feature = builder.info.features.get(label_column)
+    feature = dict(builder.info.features).get(label_column)
     names = tuple(feature.names) if isinstance(feature, tfds.features.ClassLabel) else ()
     for table in tables.values():
         if names:
