@@ -14,7 +14,5 @@ def get_config(arg=None):
     docstrings(config)
     config.name = "quickstart"
     config.encoder.sha256 = MINILM_SHA256
-    config.data.train_rows = 3000
-    config.data.test_rows = 1000
     config.training.total_epochs = 2
     return finish(config, arg)
