@@ -10,15 +10,18 @@ done = keep_freed_memory()
 import jax, jax.numpy as jnp
 step = jax.jit(lambda x: jnp.stack([jnp.dot(a, a) for a in [jnp.sin(x + i) for i in range(8)]]).sum())
 x = jnp.ones((1000, 1000))
-for _ in range(8):
+counts = []
+for _ in range(30):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     step(x).block_until_ready()
-    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print(done, faults)
+    counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(done, sorted(counts)[15])
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 def test_a_repeated_step_touches_no_new_pages():
     done, faults = subprocess.run([sys.executable, "-c", SCRIPT], check=True, capture_output=True, text=True).stdout.split()
-    assert done == "False" or int(faults) < 2000  # 32 MB of intermediates are 8,000 pages
+    assert (
+        done == "False" or int(faults) < 100
+    )  # 32 MB of intermediates are 8,000 pages; a step now and then still grows the heap

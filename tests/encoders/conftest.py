@@ -10,7 +10,7 @@ from textfuse_jax.types import TokenRows, Units
 
 @pytest.fixture
 def tiny() -> Architecture:
-    return Architecture("bert", vocabulary=50, width=16, layers=3, heads=2, feed_forward=32, positions=40)
+    return Architecture("bert", vocabulary=50, width=16, layers=2, heads=2, feed_forward=32, positions=40)
 
 
 def pack(rows: list[list[list[int]]], t: int, s: int) -> TokenRows:

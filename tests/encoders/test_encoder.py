@@ -12,10 +12,10 @@ ROWS = pack([[[2, 7, 9, 11, 3], [2, 30, 3]], [[2, 5, 6, 3]]], 10, 3)
 def test_taps_are_means_over_the_tokens_of_each_unit(tiny):
     taps = ("00/token", "02/phrase", "02/document", "01/sentence")
     encoder = Encoder(tiny, taps)
-    params = encoder.init(jax.random.key(0), ROWS, train=False)
+    params = jax.jit(lambda: encoder.init(jax.random.key(0), ROWS, train=False))()
     assert set(params["params"]["transformer"]) == {"embeddings", "layer_01", "layer_02"}
-    features, out = encoder.apply(params, ROWS, train=False)
-    assert list(features) == list(taps)
+    features, out = jax.jit(lambda p: encoder.apply(p, ROWS, train=False))(params)
+    assert set(features) == set(taps)
     h = out["encoder/layer_02"]
     np.testing.assert_allclose(features["02/phrase"][0, 1], h[0, 2:4].mean(0), atol=1e-6)
     np.testing.assert_allclose(features["02/phrase"][0, 2], h[0, 4], atol=1e-6)
@@ -27,36 +27,42 @@ def test_taps_are_means_over_the_tokens_of_each_unit(tiny):
     np.testing.assert_allclose(out["encoder/saliency"][0].sum(), 2, atol=1e-6)
 
 
-@pytest.mark.parametrize("tap", ["04/phrase", "02/word", "phrase", "2"])
+@pytest.mark.parametrize("tap", ["03/phrase", "02/word", "phrase", "2"])
 def test_a_wrong_tap_is_told(tiny, tap):
-    with pytest.raises(ValueError, match=rf"'LL/scale', LL in 00..03.*got '{tap}'"):
+    with pytest.raises(ValueError, match=rf"'LL/scale', LL in 00..02.*got '{tap}'"):
         Encoder(tiny, (tap,)).init(jax.random.key(0), ROWS, train=False)
 
 
 def test_dropout_only_in_training(tiny):
-    encoder = Encoder(tiny, ("03/document",))
-    params = encoder.init(jax.random.key(0), ROWS, train=False)
-    train = lambda key: encoder.apply(params, ROWS, train=True, rngs={"dropout": jax.random.key(key)})[0]["03/document"]  # noqa: E731
+    encoder = Encoder(tiny, ("02/document",))
+    params = jax.jit(lambda: encoder.init(jax.random.key(0), ROWS, train=False))()
+
+    @jax.jit
+    def train(seed):
+        return encoder.apply(params, ROWS, train=True, rngs={"dropout": jax.random.key(seed)})[0]["02/document"]
+
     np.testing.assert_array_equal(train(0), train(0))
     assert not jnp.array_equal(train(0), train(1))
 
 
 def test_trainable_marks_what_is_tuned(tiny):
-    params = Encoder(tiny, ("03/token",)).init(jax.random.key(0), ROWS, train=False)["params"]["transformer"]
-    for frozen in range(5):
+    encoder = Encoder(tiny, ("02/token",))
+    params = jax.eval_shape(lambda: encoder.init(jax.random.key(0), ROWS, train=False))["params"]["transformer"]
+    for frozen in range(4):
         flags = trainable(params, frozen)
         assert jax.tree.structure(flags) == jax.tree.structure(params)
         layers = {int(name[6:]) if name.startswith("layer") else 0: set(jax.tree.leaves(t)) for name, t in flags.items()}
-        assert layers == {layer: {layer >= frozen} for layer in range(4)}
+        assert layers == {layer: {layer >= frozen} for layer in range(3)}
 
 
 def test_cached_features_come_back_without_gradient():
     rows = ROWS.replace(features={"02/phrase": jnp.ones((2, 10, 4), jnp.float16)})
     (features, out), variables = CachedEncoder(("02/phrase",)).init_with_output(jax.random.key(0), rows, train=True)
     assert variables == {} and out == {} and features["02/phrase"].dtype == jnp.float32
-    loss = lambda x: (
-        CachedEncoder(("02/phrase",)).apply({}, rows.replace(features={"02/phrase": x}), train=True)[0]["02/phrase"].sum()
-    )  # noqa: E731, E501
+
+    def loss(x):
+        return CachedEncoder(("02/phrase",)).apply({}, rows.replace(features={"02/phrase": x}), train=True)[0]["02/phrase"].sum()
+
     np.testing.assert_array_equal(jax.grad(loss)(jnp.ones((2, 10, 4))), 0)
     with pytest.raises(ValueError, match=r"no cached features '03/phrase', it has 02/phrase"):
         CachedEncoder(("03/phrase",)).apply({}, rows, train=False)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from textfuse_jax.encoders.linear import matmul, transposed
+from textfuse_jax.encoders.linear import contract_rows, matmul
 
 
 def _operands():
@@ -30,9 +30,18 @@ def test_bfloat16_gradients_are_products_of_rounded_operands_summed_in_float32()
     np.testing.assert_allclose(dw, jnp.einsum("rtd,rtf->df", rounded(x), rounded(y)), atol=1e-5)
 
 
-def test_transposed_under_jit_and_vmap():
-    x = jnp.arange(24.0).reshape(2, 3, 4)
-    np.testing.assert_array_equal(jax.jit(jax.vmap(transposed))(x), np.swapaxes(x, 1, 2))
+def test_contract_rows_under_jit_and_vmap():
+    x, y = jax.random.normal(jax.random.key(0), (2, 3, 5, 4)).astype(jnp.bfloat16)
+    found = jax.jit(jax.vmap(contract_rows))(x, y)
+    np.testing.assert_allclose(found, jnp.einsum("tnd,tnf->tdf", x, y, preferred_element_type=jnp.float32), atol=1e-5)
+
+
+def test_transposed_weights_and_gradients_compile():
+    """XLA for CPUs can fold a transpose into a bfloat16 product after it has checked that it has a kernel for it."""
+    x, w = jnp.ones((64, 32)), jnp.ones((32, 16))
+    loss = lambda x, w: (matmul(jnp.tanh(matmul(x, w, jnp.bfloat16)), w.T, jnp.bfloat16) ** 2).sum()  # noqa: E731
+    for gradients in (jax.grad(loss, (0, 1)), jax.grad(jax.checkpoint(loss), (0, 1))):
+        assert all(jnp.isfinite(g.T).all() for g in jax.jit(gradients)(x, w))
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="a property of XLA's compiler for CPUs")

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +13,16 @@ from textfuse_jax.encoders.transformer import Transformer
 DOCUMENTS = [[2, 7, 9, 11, 3], [2, 30, 3], [2, 5, 6, 7, 8, 41, 3], [2, 3]]
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _init(model, rows):
     return model.init(jax.random.key(0), rows.tokens, rows.position, rows.document, rows.slots, train=False)
 
 
-def _hidden(model, params, rows, **kwargs):
-    return model.apply(params, rows.tokens, rows.position, rows.document, rows.slots, **({"train": False} | kwargs))
+@functools.partial(jax.jit, static_argnums=0)
+def _hidden(model, params, rows, key=None):
+    """Hidden states and saliency; with dropout if there is a key."""
+    rngs = {} if key is None else {"dropout": key}
+    return model.apply(params, rows.tokens, rows.position, rows.document, rows.slots, train=key is not None, rngs=rngs)
 
 
 def _alone(model, params):
@@ -54,6 +59,19 @@ def test_bfloat16_is_close_to_float32(tiny):
         np.testing.assert_allclose(a[0, :17], b[0, :17], atol=0.05)  # 8 bits of mantissa, states of size about 1
 
 
+def test_bfloat16_gradients_are_close_to_float32(tiny):
+    rows = pack([DOCUMENTS], 20, 4)
+    params = _init(Transformer(tiny), rows)
+
+    def gradients(dtype):
+        model = Transformer(tiny, dtype=dtype, hidden_dropout=0.1, attention_dropout=0.1)
+        return jax.jit(jax.grad(lambda p: (_hidden(model, p, rows, jax.random.key(1))[0][-1][0, :17] ** 3).sum()))(params)
+
+    for a, b in zip(*(jax.tree.leaves(gradients(dtype)) for dtype in (jnp.float32, jnp.bfloat16)), strict=True):
+        assert b.dtype == jnp.float32
+        assert jnp.linalg.norm(a - b) <= 0.05 * jnp.linalg.norm(a) + 1e-3
+
+
 def test_fewer_layers_hold_and_compute_the_same_start(tiny):
     rows = pack([DOCUMENTS], 20, 4)
     params = _init(Transformer(tiny), rows)
@@ -64,16 +82,17 @@ def test_fewer_layers_hold_and_compute_the_same_start(tiny):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("frozen", [0, 1, 2, 4])
+@pytest.mark.parametrize("frozen", [0, 2, 3])
 def test_frozen_layers_get_no_gradient_and_no_dropout(tiny, frozen):
     rows = pack([DOCUMENTS], 20, 4)
     model = Transformer(tiny, frozen_layers=frozen, hidden_dropout=0.5, attention_dropout=0.5)
     params = _init(model, rows)
 
     def states(params):
-        return _hidden(model, params, rows, train=True, rngs={"dropout": jax.random.key(1)})[0]
+        return _hidden(model, params, rows, jax.random.key(1))[0]
 
-    gradients = jax.grad(lambda p: sum((h**2).sum() * (i + 1) for i, h in enumerate(states(p)[1:])))(params)["params"]
+    loss = jax.jit(jax.grad(lambda p: sum((h**3).sum() for h in states(p)[1:])))
+    gradients = loss(params)["params"]
     for name, tree in gradients.items():
         layer = int(name[6:]) if name.startswith("layer_") else 0
         assert (max(float(jnp.abs(g).max()) for g in jax.tree.leaves(tree)) > 0) == (layer >= frozen)
@@ -87,8 +106,8 @@ def test_remat_gives_the_same_gradients(tiny):
     params = _init(plain, rows)
 
     def gradients(model):
-        loss = lambda p: (_hidden(model, p, rows, train=True, rngs={"dropout": jax.random.key(1)})[0][-1] ** 3).sum()  # noqa: E731
-        return jax.grad(loss)(params)
+        loss = lambda p: (_hidden(model, p, rows, jax.random.key(1))[0][-1] ** 3).sum()  # noqa: E731
+        return jax.jit(jax.grad(loss))(params)
 
     pairs = zip(jax.tree.leaves(gradients(plain)), jax.tree.leaves(gradients(dataclasses.replace(plain, remat=True))))
     for a, b in pairs:
@@ -105,7 +124,7 @@ def test_roberta_large_has_its_published_size():
     assert size == 355_359_744 - 1024 * 1025  # transformers' count, less the pooler
 
 
-@pytest.mark.parametrize(("field", "value"), [("num_layers", 4), ("frozen_layers", 5)])
+@pytest.mark.parametrize(("field", "value"), [("num_layers", 3), ("frozen_layers", 4)])
 def test_impossible_layers_are_refused(tiny, field, value):
     rows = pack([DOCUMENTS], 20, 4)
     with pytest.raises(ValueError, match=rf"{field} must lie in .* got {value}"):

@@ -17,7 +17,8 @@ DISTIL = Architecture("distilbert", 60, width=8, layers=2, heads=2, feed_forward
 
 def _params(a):
     tokens = jnp.zeros((1, 2), jnp.int32)
-    params = Transformer(a).init(jax.random.key(0), tokens, tokens, tokens, 1, train=False)["params"]
+    init = lambda: Transformer(a).init(jax.random.key(0), tokens, tokens, tokens, 1, train=False)["params"]  # noqa: E731
+    params = jax.eval_shape(init)
     return jax.tree.map(lambda x: np.random.default_rng(x.size).normal(size=x.shape).astype(np.float32), params)
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
 
-from textfuse_jax.encoders.dropout import keep_mask
+from textfuse_jax.encoders.dropout import dropout
 
 
 def attention(
@@ -66,30 +66,21 @@ def _attention(q, k, v, document, keys, rate, dtype):
     return _forward(q, k, v, document, keys, rate, dtype)[0]
 
 
-def _drop(x, keys, rate):
-    return jnp.where(keep_mask(keys, rate, x.shape), x * (1 / (1 - rate)), 0) if rate else x
-
-
 def _forward(q, k, v, document, keys, rate, dtype):
     same = (document[:, :, None] == document[:, None, :])[:, None]
     logits = _dot(q, k, (3, 3), dtype) * q.shape[-1] ** -0.5
     weights = jax.nn.softmax(jnp.where(same, logits, jnp.finfo(logits.dtype).min), axis=-1)
-    o = _dot(_drop(weights, keys, rate), v, (3, 2), dtype)
+    o = _dot(dropout(weights, rate, keys), v, (3, 2), dtype)
     return o, (q, k, v, o, weights.astype(dtype), keys)
 
 
 def _backward(rate, dtype, residuals, do):
-    """Derivative of the softmax through ``sum_j w_j dw_j = do . o``, which saves a pass over [t, t].
-
-    The two products that contract over queries have the small operand transposed, not the [t, t] one.
-    """
+    """Derivative of the softmax through ``sum_j w_j dw_j = do . o``, which saves a pass over [t, t]."""
     q, k, v, o, weights, keys = residuals
-    dv = _dot(do.mT, _drop(weights, keys, rate), (3, 2), dtype).mT
-    dweights = _drop(_dot(do, v, (3, 3), dtype), keys, rate)
+    dv = _dot(dropout(weights, rate, keys), do, (2, 2), dtype)
+    dweights = dropout(_dot(do, v, (3, 3), dtype), rate, keys)
     dlogits = weights * (dweights - (do * o).sum(-1, keepdims=True)) * q.shape[-1] ** -0.5
-    dq = _dot(dlogits, k, (3, 2), dtype)
-    dk = _dot(q.mT, dlogits, (3, 2), dtype).mT
-    return dq, dk, dv, None, None
+    return _dot(dlogits, k, (3, 2), dtype), _dot(dlogits, q, (2, 2), dtype), dv, None, None
 
 
 _attention.defvjp(_forward, _backward)

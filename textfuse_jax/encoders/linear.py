@@ -43,18 +43,19 @@ def _dot(a: Array, b: Array, contract: tuple[int, int]) -> Array:
     return jax.lax.dot_general(a, b, (((contract[0],), (contract[1],)), ((), ())), preferred_element_type=jnp.float32)
 
 
-def transposed(x: Float[Array, "n d"]) -> Float[Array, "d n"]:
-    """``x.T``, laid out anew on CPUs.
+def contract_rows(x: Float[Array, "n d"], y: Float[Array, "n f"]) -> Float[Array, "d f"]:
+    """``x^T y``, by way of a copy of ``x^T`` on CPUs.
 
-    XLA's fast bfloat16 product for CPUs takes a left operand only if its last dimension is contracted in memory order;
-    a mere transpose is folded into the product, which then runs at half the speed. The barrier keeps it from folding,
-    the last dimension of 1 lets XLA choose the layout and leaves a sharding of n alone.
+    XLA's fast bfloat16 product for CPUs contracts the last dimension of its left operand, in memory order. A mere
+    transpose is folded into the product, which then runs in float32 at half the speed. The barriers keep transposes on
+    either side from folding; the last dimension of 1 lets XLA choose the layout, and leaves a sharding of n alone.
     """
 
-    def on_cpu(x):
-        return jax.lax.optimization_barrier(x.T[:, :, None])[:, :, 0]
+    def on_cpu(x, y):
+        transposed = jax.lax.optimization_barrier(x.T[:, :, None])[:, :, 0]
+        return jax.lax.optimization_barrier(_dot(transposed, y, (1, 0)))
 
-    return jax.lax.platform_dependent(x, cpu=on_cpu, default=jnp.transpose)
+    return jax.lax.platform_dependent(x, y, cpu=on_cpu, default=lambda x, y: _dot(x, y, (0, 0)))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -70,7 +71,7 @@ def _rounded_forward(x, w, dtype):
 def _rounded_backward(dtype, residuals, dy):
     x, w = residuals
     dy = dy.astype(dtype)
-    return _dot(dy, w.astype(dtype), (1, 1)), _dot(transposed(x), dy, (1, 0))
+    return _dot(dy, w.astype(dtype), (1, 1)), contract_rows(x, dy)
 
 
 _rounded.defvjp(_rounded_forward, _rounded_backward)
