@@ -13,7 +13,13 @@ import time
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, configs/NAME.py or configs/NAME.py:VARIANT,VARIANT.")
+CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "The experiment, configs/NAME.py or configs/NAME.py:VARIANT,VARIANT.",
+    lock_config=False,
+    accept_new_attributes=True,  # arguments of parts; any other unknown field is refused by validate, with the near one
+)
 WORKDIR = flags.DEFINE_string("workdir", None, "The run folder; default runs/<config>/<time>.")
 RESUME = flags.DEFINE_bool("resume", False, "Go on from the newest checkpoint in --workdir; --config may then be left out.")
 

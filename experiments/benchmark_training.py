@@ -50,8 +50,7 @@ class Ours:
 def ours(dtype: str, corpus, parts: list[np.ndarray]) -> Ours:
     """A training of the whole model in ``dtype``."""
     config = agnews_pyramid.get_config()
-    with config.unlocked():
-        config.encoder.dtype = dtype
+    config.encoder.dtype = dtype
     encoder = setup.load_text_encoder(config, corpus.train.texts)
     labels, classes = corpus.train.labels, len(corpus.class_names)
     encoded = setup.encode_split(config, encoder.tokenizer, corpus.train.texts)
@@ -132,9 +131,7 @@ def theirs(corpus, parts: list[np.ndarray]) -> Callable[[int], float]:
 def main(_: list[str]) -> None:
     """Alternates, prints and appends one line a comparison."""
     config = agnews_pyramid.get_config()
-    with config.unlocked():
-        config.data.train_rows, config.data.validation_rows = DOCUMENTS.value, 1
-        config.data.test_rows = 100
+    config.data.train_rows, config.data.validation_rows, config.data.test_rows = DOCUMENTS.value, 100, 100
     corpus = setup.load_corpus(config)
     parts = np.array_split(np.arange(len(corpus.train)), ROUNDS.value)
     machine = hardware(environment())

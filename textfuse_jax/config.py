@@ -31,7 +31,6 @@ def default_config() -> ConfigDict:
     data = config.data = ConfigDict(dict(FIELDS))  # where the documents come from: the fields stand in data/sources.py
     data.source = "ag_news"
     data.where = ConfigDict()
-    data.where.unlock()
     data.max_length = 128  # tokens a document (or window), [CLS] and [SEP] counted
     data.long_documents = "truncate"  # truncate | windows
     data.window_stride = 64  # tokens from one window's start to the next, where no sentence ends
@@ -62,7 +61,8 @@ def default_config() -> ConfigDict:
     model.pyramid = "textfuse_jax.models.pyramid:Pyramid"
     model.pyramid_args = ConfigDict()
     model.edges = ("textfuse_jax.models.edges:window", "textfuse_jax.models.edges:knn", "textfuse_jax.models.edges:hierarchy")
-    model.edges_args = ConfigDict()  # edge name after the colon -> its keyword arguments
+    kinds = ("window", "knn", "saliency", "LearnedSaliency", "hierarchy", "random", "full")
+    model.edges_args = ConfigDict({kind: {} for kind in kinds})  # what follows the colon -> keyword arguments
     model.propagate = "textfuse_jax.models.message_passing:GCN"
     model.propagate_args = ConfigDict()
     model.pooling = "textfuse_jax.models.pooling:Hybrid"
@@ -70,8 +70,6 @@ def default_config() -> ConfigDict:
     model.head = "textfuse_jax.models.head:Head"
     model.head_args = ConfigDict()
     model.document_tap = ""  # e.g. "06/document": joined to the pooled graph; "" = the graph alone
-    for args in ("pyramid_args", "edges_args", "propagate_args", "pooling_args", "head_args", "scratch"):
-        (encoder if args == "scratch" else model)[args].unlock()
 
     loss = config.loss = ConfigDict()
     loss.name = "cross_entropy"  # cross_entropy | focal | binary (multi-label)
@@ -107,7 +105,6 @@ def default_config() -> ConfigDict:
     evaluation.bootstrap_samples = 1000
     evaluation.graphs = 2  # sample graphs drawn into the report
     evaluation.published = ConfigDict()  # metric -> published number, shown beside ours
-    evaluation.published.unlock()
     evaluation.published_source = ""
 
     parallel = config.parallel = ConfigDict()
@@ -148,11 +145,16 @@ def scratch(config: ConfigDict) -> None:
     config.optimizer.encoder_learning_rate = config.optimizer.learning_rate
 
 
+SLOTS = ("pyramid", "propagate", "pooling", "head")
+OPEN = ("data.where", "evaluation.published", "model.edges_args", *(f"model.{slot}_args" for slot in SLOTS))
+"""Parts of a config whose fields aren't fixed: columns, metrics, arguments of parts."""
+
+
 VARIANTS: dict[str, Callable[[ConfigDict], None]] = {"runlocal": runlocal, "docstrings": docstrings, "scratch": scratch}
 
 
 def finish(config: ConfigDict, arg: str | None) -> ConfigDict:
-    """Applies the variants in ``arg`` and locks the config.
+    """Applies the variants in ``arg``.
 
     Raises:
       ValueError: an unknown variant; the near one is suggested.
@@ -163,7 +165,7 @@ def finish(config: ConfigDict, arg: str | None) -> ConfigDict:
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(VARIANTS)}"
             raise ValueError(f"unknown config variant {name!r}; {hint}")
         VARIANTS[name](config)
-    return config.lock()
+    return config
 
 
 class ConfigError(ValueError):
@@ -177,10 +179,24 @@ def validate(config: ConfigDict) -> None:
       ConfigError: lists all faults at once, each with its field, its value and the fix.
     """
     faults: list[str] = []
+    _unknown(config, default_config(), "config", faults)
+    if faults:  # a misspelt field would make other checks mislead
+        raise ConfigError("\n".join(faults))
     for part in (_data, _encoder, _model, _learning):
         part(config, _Need(config, faults))
     if faults:
         raise ConfigError(f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the config:\n  " + "\n  ".join(faults))
+
+
+def _unknown(config: ConfigDict, known: ConfigDict, path: str, faults: list[str]) -> None:
+    """Fields that no code reads, each with the near one; below ``OPEN`` any name may stand."""
+    for name in config:
+        if name not in known:
+            near = difflib.get_close_matches(name, list(known), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+            faults.append(f"{path}.{name} is no field of a config; {hint}")
+        elif isinstance(known[name], ConfigDict) and f"{path}.{name}".removeprefix("config.") not in OPEN:
+            _unknown(config[name], known[name], f"{path}.{name}", faults)
 
 
 class _Need:
@@ -243,8 +259,9 @@ def _model(config: ConfigDict, need: _Need) -> None:
     need("model.levels", len(m.levels) > 0, "at least one tap")
     need("model.nodes", len(m.nodes) > 0 and all(scale in SCALES for scale in m.nodes), f"scales of {scales}")
     need.positive("model.width")
-    slots = [(slot, m[slot], m[f"{slot}_args"]) for slot in ("pyramid", "propagate", "pooling", "head")]
-    for slot, name, args in [*slots, *(("edges", name, {}) for name in m.edges)]:
+    slots = [(slot, m[slot], m[f"{slot}_args"]) for slot in SLOTS]
+    edges = [("edges", name, m.edges_args.get(name.rpartition(":")[2], {})) for name in m.edges]
+    for slot, name, args in slots + edges:
         try:
             check(name or None, args)
         except ValueError as error:

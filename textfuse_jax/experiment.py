@@ -94,7 +94,7 @@ def open_folder(config: ConfigDict | None, workdir: pathlib.Path, resume: bool) 
 
 
 def read_config(path: pathlib.Path) -> ConfigDict:
-    """A locked config from a run's config.json; lists become tuples again."""
+    """The config from a run's config.json; lists become tuples again."""
 
     def tuples(value: Any) -> Any:
         if isinstance(value, dict):
@@ -102,9 +102,8 @@ def read_config(path: pathlib.Path) -> ConfigDict:
         return tuple(tuples(v) for v in value) if isinstance(value, list) else value
 
     config = default_config()
-    with config.unlocked():
-        config.update(ConfigDict(tuples(json.loads(path.read_text()))))
-    return config.lock()
+    config.update(ConfigDict(tuples(json.loads(path.read_text()))))
+    return config
 
 
 def differences(before: ConfigDict, now: ConfigDict) -> list[str]:
