@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from textfuse_jax.segments import assignment, segment_mean, segment_softmax, units_of
+from textfuse_jax.segments import assignment, gather, segment_mean, segment_softmax, units_of
 from textfuse_jax.types import NodeRows, TokenRows, Units, parse_tap
 
 VOCABULARY = 50
@@ -62,6 +63,13 @@ def pack(rows, t, phrases, sentences, slots, classes=3):
     )
 
 
+def init(module, *args, **kwargs):
+    """Random parameters of a module, of the shapes of its own; only traced, since compiling takes tests their time."""
+    shapes = jax.eval_shape(lambda key: module.init(key, *args, **kwargs), jax.random.key(0))
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda x: jnp.asarray(0.4 * rng.normal(size=x.shape), x.dtype), shapes)
+
+
 class FakeEncoder(nn.Module):
     """Embeds tokens, mixes them with their document's mean (so that context matters), and gives taps by segment means."""
 
@@ -74,15 +82,16 @@ class FakeEncoder(nn.Module):
             rows.position[..., None] / (1 + jnp.arange(self.width)[None, None])
         )
         out, taps = {}, {}
-        for layer in range(1 + max(parse_tap(tap)[0] for tap in self.taps)):
-            for tap in self.taps:
-                depth, scale = parse_tap(tap)
+        depths = [parse_tap(tap)[0] for tap in self.taps]
+        for layer in range(1 + max(depths)):
+            if layer:
+                context = segment_mean(h, rows.document, rows.slots)
+                h = jnp.tanh(nn.Dense(self.width)(h) + gather(context, rows.document))
+            for depth, tap in zip(depths, self.taps):
                 if depth == layer:
+                    scale = parse_tap(tap)[1]
                     ids = assignment(rows, scale)
                     taps[tap] = segment_mean(h, ids, units_of(rows, scale).document.shape[1])
-            context = segment_mean(h, rows.document, rows.slots)
-            context = jnp.pad(context, ((0, 0), (0, 1), (0, 0)))
-            h = jnp.tanh(nn.Dense(self.width)(h) + jnp.take_along_axis(context, rows.document[..., None], axis=1))
         weight = segment_softmax(h.sum(-1, keepdims=True), rows.document, rows.slots)[..., 0]
         out["encoder/saliency"] = weight
         return taps, out

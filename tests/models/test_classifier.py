@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from tests.models.fake import FakeEncoder, document, edge_set, pack, tokens_of
+from tests.models.fake import FakeEncoder, document, edge_set, init, pack, tokens_of
 from textfuse_jax.models import edges as E
 from textfuse_jax.models.classifier import TextGraphClassifier, build_model, taps_of
 from textfuse_jax.models.head import Head
@@ -18,7 +18,7 @@ from textfuse_jax.models.message_passing import GAT, GCN
 from textfuse_jax.models.pooling import Attention, Hybrid, Max, Mean
 from textfuse_jax.models.pyramid import Pyramid, Single
 
-LEVELS = ("01/phrase", "02/sentence", "03/document")
+LEVELS = ("00/phrase", "01/sentence", "01/document")
 SHAPES = (document((2, 3), (1, 2)), document((1,)), document((4, 1, 2)), document((2,), (2, 1), (1,)), document((3, 3)))
 DOCUMENTS = [(shape, tokens_of(shape, seed)) for seed, shape in enumerate(SHAPES)]
 SIZES = {"t": 40, "phrases": 14, "sentences": 8, "slots": 4}
@@ -52,7 +52,7 @@ def model(edges=KINDS["union"], propagate=None, pooling=None, **kwargs):
         encoder=FakeEncoder(LEVELS),
         pyramid=Pyramid(LEVELS, ("phrase", "sentence"), width=8, combine="attention"),
         edges=edges,
-        propagate=GCN(8) if propagate is None else propagate,
+        propagate=GCN(8, rounds=1) if propagate is None else propagate,
         pooling=Hybrid() if pooling is None else pooling,
         head=Head(3),
         **kwargs,
@@ -93,7 +93,7 @@ class EveryPart(nn.Module):
         ]
         batch = jax.tree.map(lambda *x: jnp.concatenate(x), *graphs)
         logits, head = {}, Head(3)
-        for name, layer in {"gcn": GCN(8), "gat": GAT(8, heads=2)}.items():
+        for name, layer in {"gcn": GCN(8, rounds=1), "gat": GAT(8, rounds=1, heads=2)}.items():
             after, _ = layer(batch, train=train)
             for pool, module in POOLINGS.items():
                 z, _ = module.clone(parent=self)(after, rows.slots, train=train)
@@ -109,8 +109,7 @@ def every():
     rows = {name: pack(layout, **SIZES) for name, layout in {"packed": PACKED, "alone": ALONE, "moved": MOVED}.items()}
     wider = {"t": 57, "phrases": 23, "sentences": 11, "slots": 6}
     rows["padded"] = pack([[], *PACKED, []], **wider)
-    params = jax.jit(functools.partial(every.init, train=False))(jax.random.key(0), rows["packed"])
-    params = jax.tree.map(lambda x: x + 0.05, params)  # no bias is 0
+    params = init(every, rows["packed"], train=False)
     run = jax.jit(functools.partial(every.apply, train=False))
     return {name: {k: by_document(r, z) for k, z in run(params, r).items()} for name, r in rows.items()}
 
@@ -134,30 +133,30 @@ def test_kinds_of_edges_differ(every):
 
 def test_the_graph_that_messages_pass_along():
     rows = pack([[DOCUMENTS[0], DOCUMENTS[1]]], **SIZES)
-    m = model(edges=(E.window, E.hierarchy), document_tap="03/document")
-    params = m.init(jax.random.key(0), rows, train=False)
-    logits, out = m.apply(params, rows, train=False)
+    m = model(edges=(E.window, E.hierarchy), document_tap="01/document")
+    params = init(m, rows, train=False)
+    logits, out = jax.jit(functools.partial(m.apply, train=False))(params, rows)
     # document 0: phrases 0..3 in sentences 14, 15; document 1: phrase 4 in sentence 16
     both_ways = {(0, 1), (1, 2), (2, 3), (0, 2), (1, 3), (14, 15), (0, 14), (1, 14), (2, 15), (3, 15), (4, 16)}
     expected = both_ways | {(b, a) for a, b in both_ways} | {(v, v) for v in (0, 1, 2, 3, 4, 14, 15, 16)}
     assert edge_set(out["graph"]) == dict.fromkeys(expected, 1.0)
-    assert set(out) >= {"encoder/saliency", "pyramid/01/phrase", "pyramid/attention", "propagate/coefficient", "pool/beta"}
+    assert set(out) >= {"encoder/saliency", "pyramid/00/phrase", "pyramid/attention", "propagate/coefficient", "pool/beta"}
     assert logits.shape == (1, 4, 3) and out["pool/z"].shape == (1, 4, 8 + 12)
     taps, _ = m.encoder.apply({"params": params["params"]["encoder"]}, rows, train=False)
-    np.testing.assert_allclose(out["pool/z"][0, :2, 8:], taps["03/document"][0, :2], atol=1e-6)
+    np.testing.assert_allclose(out["pool/z"][0, :2, 8:], taps["01/document"][0, :2], atol=1e-6)
 
 
 def test_slots_that_are_none():
     rows = pack([[DOCUMENTS[0], DOCUMENTS[1]]], **SIZES)
     cached, _ = FakeEncoder(LEVELS).init_with_output(jax.random.key(0), rows, train=False)[0]
     rows = rows.replace(features=cached)
-    alone = TextGraphClassifier(None, None, None, None, None, None, document_tap="03/document")
-    np.testing.assert_array_equal(alone.apply({}, rows, train=False)[0], cached["03/document"])
-    averaged = TextGraphClassifier(None, Single("02/sentence", ("sentence",)), None, None, Mean(), None)
+    alone = TextGraphClassifier(None, None, None, None, None, None, document_tap="01/document")
+    np.testing.assert_array_equal(alone.apply({}, rows, train=False)[0], cached["01/document"])
+    averaged = TextGraphClassifier(None, Single("01/sentence", ("sentence",)), None, None, Mean(), None)
     z, out = averaged.apply({}, rows, train=False)
-    np.testing.assert_allclose(z[0, 0], cached["02/sentence"][0, :2].mean(0), rtol=1e-6)
+    np.testing.assert_allclose(z[0, 0], cached["01/sentence"][0, :2].mean(0), rtol=1e-6)
     assert edge_set(out["graph"]) == {(v, v): 1.0 for v in range(3)}
-    bare = TextGraphClassifier(None, Single("02/sentence", ("sentence",)), None, None, Mean(), None, self_loops=False)
+    bare = TextGraphClassifier(None, Single("01/sentence", ("sentence",)), None, None, Mean(), None, self_loops=False)
     assert edge_set(bare.apply({}, rows, train=False)[1]["graph"]) == {}
 
 
@@ -167,22 +166,22 @@ def test_slots_that_are_none():
         ({"pooling": None}, "needs a pooling"),
         ({"pyramid": None}, "needs a document_tap"),
         ({"document_tap": "09/document"}, "document_tap '09/document' is not among"),
-        ({"pyramid": Single("01/phrase", ("phrase",)), "edges": E.hierarchy}, "need two node scales, got nodes"),
+        ({"pyramid": Single("00/phrase", ("phrase",)), "edges": E.hierarchy}, "need two node scales, got nodes"),
         ({"encoder": None, "edges": (functools.partial(E.saliency, hubs=1),)}, "LearnedSaliency"),
     ],
 )
 def test_slots_that_do_not_go_together(fields, message):
     rows = pack([[DOCUMENTS[0]]], **SIZES)
-    features, _ = FakeEncoder(LEVELS).init_with_output(jax.random.key(0), rows, train=False)[0]
+    features = {tap: jnp.zeros((1, u, 12)) for tap, u in zip(LEVELS, (14, 8, 4))}
     with pytest.raises(ValueError, match=message):
-        model().clone(**fields).init(jax.random.key(0), rows.replace(features=features), train=False)
+        init(model().clone(**fields), rows.replace(features=features), train=False)
 
 
-@pytest.mark.parametrize("propagate", [GCN(8, dropout=0.1), GAT(8, heads=2, attention_dropout=0.1)])
+@pytest.mark.parametrize("propagate", [GCN(8, rounds=1, dropout=0.1), GAT(8, rounds=1, heads=2, attention_dropout=0.1)])
 def test_gradients_are_finite_with_empty_rows_and_documents_of_one_node(propagate):
     rows = pack([[DOCUMENTS[1]], [], [DOCUMENTS[0], DOCUMENTS[1]]], **SIZES)
     m = model((*KINDS["union"], E.saliency, E.LearnedSaliency(width=4)), propagate, Hybrid("learned", self_attention=True))
-    params = m.init(jax.random.key(0), rows, train=False)
+    params = init(m, rows, train=False)
 
     @jax.jit
     def gradient(p, key):
@@ -195,14 +194,15 @@ def test_gradients_are_finite_with_empty_rows_and_documents_of_one_node(propagat
     grads = gradient(params, jax.random.key(1))
     flat = jax.tree_util.tree_flatten_with_path(grads)[0]
     bad = [jax.tree_util.keystr(path) for path, g in flat if not jnp.isfinite(g).all()]
-    still = [jax.tree_util.keystr(path) for path, g in flat if not g.any()]
-    assert not bad and all("LayerNorm" in s or "self_key']['bias" in s for s in still), (bad, still)
+    no_effect = "['params']['pooling']['self_key']['bias']"  # a softmax doesn't see what all its logits share
+    still = [jax.tree_util.keystr(path) for path, g in flat if not g.any() and jax.tree_util.keystr(path) != no_effect]
+    assert not bad and not still, (bad, still)
 
 
 def test_rows_on_four_devices_give_the_same_without_communication():
     rows = pack([*PACKED[:2], *MOVED[1:4:2]], **SIZES)
-    m = model((*KINDS["union"], E.saliency), GAT(8, heads=2), Hybrid("learned", self_attention=True))
-    params = m.init(jax.random.key(0), rows, train=False)
+    m = model((*KINDS["union"], E.saliency), GAT(8, rounds=1, heads=2), Hybrid("learned"))
+    params = init(m, rows, train=False)
 
     def logits(p, r):
         return m.apply(p, r, train=False)[0]
@@ -215,7 +215,7 @@ def test_rows_on_four_devices_give_the_same_without_communication():
     compiled = run.lower(params, spread).compile()
     talk = [line for line in compiled.as_text().splitlines() if "all-gather" in line or "all-reduce" in line]
     assert not talk, talk
-    np.testing.assert_allclose(compiled(jax.device_put(params, everywhere), spread), expected, atol=1e-6)
+    np.testing.assert_allclose(compiled(jax.device_put(params, everywhere), spread), expected, atol=1e-5)
 
 
 def config(**fields):
@@ -237,36 +237,33 @@ def test_a_model_from_a_config():
         propagate_args={"heads": 2},
         pooling_args={"alpha": "learned"},
         head_args={"hidden": 5},
-        document_tap="03/document",
+        document_tap="01/document",
     )
     encoder = FakeEncoder(taps_of(c))
     built = build_model(c, encoder, classes=3)
-    assert encoder.taps == LEVELS
+    assert encoder.taps == tuple(sorted(LEVELS))
     assert built.pyramid == Pyramid(LEVELS, ("phrase", "sentence"), 8)
     assert built.edges[0] is E.window and built.edges[1].func is E.knn and built.edges[1].keywords == {"k": 2}
     assert built.propagate == GAT(8, heads=2)
     assert built.pooling == Hybrid("learned")
     assert built.head == Head(3, hidden=5)
-    assert (built.self_loops, built.document_tap) == (True, "03/document")
+    assert (built.self_loops, built.document_tap) == (True, "01/document")
 
 
 def test_ways_to_write_a_config():
-    c = config(edges=("textfuse_jax.models.edges:knn",) * 2, edges_args=({"k": 1}, {"k": 3}), propagate=None, self_loops=False)
-    built = build_model(c, None, 2)
-    assert [kind.keywords["k"] for kind in built.edges] == [1, 3]
-    assert built.propagate is None and not built.self_loops and built.encoder is None
+    built = build_model(config(edges=None, propagate=None, self_loops=False), None, 2)
+    assert built.edges == () and built.propagate is None and not built.self_loops and built.encoder is None
     single = config(pyramid="textfuse_jax.models.pyramid:Single", pyramid_args={"width": None}, edges=())
-    assert build_model(single, None, 2).pyramid == Single("03/document", ("phrase", "sentence"), None)
+    assert build_model(single, None, 2).pyramid == Single("01/document", ("phrase", "sentence"), None)
     assert build_model(single, None, 2).edges == ()
-    assert taps_of(single) == ("03/document",)
-    assert taps_of(config(pyramid="", document_tap="02/sentence")) == ("02/sentence",)
+    assert taps_of(single) == ("01/document",)
+    assert taps_of(config(pyramid="", document_tap="01/sentence")) == ("01/sentence",)
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"edges_args": {"kn": {"k": 1}}}, "edges_args has 'kn', which is none of the edges"),
-        ({"edges_args": ({"k": 1},)}, "edges_args has 1 entries for 2 edges"),
         ({"edges_args": {"knn": {"kk": 1}}}, "knn takes no argument 'kk'; did you mean 'k'"),
         ({"pooling_args": {"alpah": 1}}, "did you mean 'alpha'"),
         ({"propagate": "textfuse_jax.models.message_passing:GNC"}, "did you mean 'GCN'"),
@@ -306,7 +303,7 @@ def test_parts_from_outside_the_library(tmp_path, monkeypatch):
     def logits(**fields):
         c = config(**fields)
         m = build_model(c, FakeEncoder(taps_of(c)), 3)
-        return m.apply(m.init(jax.random.key(0), rows, train=False), rows, train=False)
+        return jax.jit(functools.partial(m.apply, train=False))(init(m, rows, train=False), rows)
 
     plain, _ = logits(pooling="textfuse_jax.models.pooling:Mean")
     pooled, out = logits(pooling="my_lab_parts:midrange", pooling_args={"scale": 2.0})

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.models.fake import edge_set, graph
+from tests.models.fake import edge_set, graph, init
 from textfuse_jax.models import edges as E
 
 # Two documents of 3 and 2 nodes of level 0, their one node each of level 1, and padding after each level.
@@ -81,7 +81,7 @@ def test_saliency_ties_go_to_the_earlier_node_and_weights_are_differentiable():
 
 def test_learned_saliency_is_a_softmax_of_its_scores():
     module = E.LearnedSaliency(hubs=1, width=1)
-    params = module.init(jax.random.key(0), NODES)
+    params = init(module, NODES)
     params = jax.tree.map(lambda x: jnp.ones_like(x) if x.ndim > 1 else jnp.zeros_like(x), params)
     joined, out = module.apply(params, NODES)
     score = np.exp(np.tanh([1.0, 2, 2, 10]))  # W h = the sum of the features of document 0: nodes 0, 1, 2, 6

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.models.fake import init
 from textfuse_jax.models.head import Head
 
 
@@ -25,7 +26,7 @@ def test_hidden_by_hand():
 
 def test_logits_are_float32_and_dropout_is_for_training():
     head, z = Head(3, hidden=8, dropout=0.5), jnp.ones((1, 2, 16), jnp.bfloat16)
-    params = head.init(jax.random.key(0), z, train=False)
+    params = init(head, z, train=False)
     calm = head.apply(params, z, train=False)[0]
     assert calm.dtype == jnp.float32
     assert (calm != head.apply(params, z, train=True, rngs={"dropout": jax.random.key(1)})[0]).any()

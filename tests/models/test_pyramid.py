@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models.fake import document, pack, tokens_of
+from tests.models.fake import document, init, pack, tokens_of
 from textfuse_jax.models.pyramid import Pyramid, Single, resample, to_nodes
 
 A, B = document((2, 1), (2,)), document((1,))
@@ -23,13 +23,14 @@ PLAIN = {"width": 1, "activation": "identity", "norm": "none"}
 
 def identity_weights(module, *args):
     """Parameters with every kernel entry 1 and every bias 0."""
-    params = module.init(jax.random.key(0), *args, train=False)
+    params = init(module, *args, train=False)
     return jax.tree.map(lambda x: jnp.ones_like(x) if x.ndim > 1 else jnp.zeros_like(x), params)
 
 
 def apply(module, **kwargs):
     """Runs the module with such weights."""
-    return module.apply(identity_weights(module, TAPS, ROWS), TAPS, ROWS, train=False, **kwargs)
+    run = jax.jit(lambda params: module.apply(params, TAPS, ROWS, train=False, **kwargs))
+    return run(identity_weights(module, TAPS, ROWS))
 
 
 def test_resample_by_hand():
@@ -108,9 +109,8 @@ def test_attention_weighs_levels_by_a_softmax():
 
 def test_padding_has_no_features_despite_biases():
     pyramid = Pyramid(("01/phrase", "03/document"), ("phrase", "document"), width=4)
-    params = pyramid.init(jax.random.key(1), TAPS, ROWS, train=False)
-    params = jax.tree.map(lambda x: x + 1, params)
-    nodes, out = pyramid.apply(params, TAPS, ROWS, train=False)
+    params = init(pyramid, TAPS, ROWS, train=False)
+    nodes, out = jax.jit(lambda p: pyramid.apply(p, TAPS, ROWS, train=False))(params)
     padding = nodes.document[0] == 3
     assert not nodes.features[0, padding].any() and nodes.features[0, ~padding].all()
     assert not out["pyramid/01/phrase"][0, 4].any()
@@ -118,7 +118,7 @@ def test_padding_has_no_features_despite_biases():
 
 def test_dropout_only_in_training():
     pyramid = Pyramid(("01/phrase",), ("phrase",), width=64, dropout=0.5)
-    params = pyramid.init(jax.random.key(1), TAPS, ROWS, train=False)
+    params = init(pyramid, TAPS, ROWS, train=False)
     _, out = pyramid.apply(params, TAPS, ROWS, train=True, rngs={"dropout": jax.random.key(0)})
     zeros = float((out["pyramid/01/phrase"][0, :4] == 0).mean())
     assert 0.3 < zeros < 0.7
@@ -155,7 +155,7 @@ def test_single_is_the_tap_itself_or_a_projection_of_it():
 def test_bad_fields_are_named(fields, message):
     pyramid = Pyramid(**({"levels": ("01/phrase",), "nodes": ("phrase",)} | fields))
     with pytest.raises(ValueError, match=message):
-        pyramid.init(jax.random.key(0), TAPS, ROWS, train=False)
+        init(pyramid, TAPS, ROWS, train=False)
 
 
 def test_to_nodes_takes_features_of_each_scale():

@@ -96,7 +96,7 @@ def build_model(config: Mapping[str, Any], encoder: Callable | None, classes: in
     Args:
       config: a ConfigDict or dict with the fields ``levels``, ``nodes``, ``width``; for each slot of pyramid, propagate, pooling
         and head its name and ``<slot>_args``; ``edges``, a tuple of names, and ``edges_args``, keyed by what follows the
-        colon, or a tuple as long as ``edges`` (to use one kind twice); ``document_tap`` ("" = none); ``self_loops``.
+        colon; ``document_tap`` ("" = none); ``self_loops``.
       encoder: what fills the encoder slot.
       classes: number of logits.
 
@@ -145,14 +145,10 @@ def taps_of(config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(taps))
 
 
-def _build_edges(names: tuple[str, ...], args: Mapping[str, Any] | tuple[Mapping[str, Any], ...]) -> tuple[Callable, ...]:
-    if isinstance(args, (tuple, list)):
-        if len(args) != len(names):
-            raise ValueError(f"edges_args has {len(args)} entries for {len(names)} edges; give one for each, {{}} for none")
-        return tuple(build(name, dict(given)) for name, given in zip(names, args))
+def _build_edges(names: tuple[str, ...], args: Mapping[str, Any]) -> tuple[Callable, ...]:
     kinds = [name.rpartition(":")[2] for name in names]
     for kind in args:
-        if kind not in kinds:
+        if args[kind] and kind not in kinds:
             raise ValueError(f"edges_args has {kind!r}, which is none of the edges {kinds}; remove it or add the edges")
     return tuple(build(name, dict(args.get(kind) or {})) for name, kind in zip(names, kinds))
 

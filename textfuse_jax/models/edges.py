@@ -51,7 +51,7 @@ def knn(nodes: NodeRows, k: int = 4) -> tuple[NodeRows, Out]:
     """
     _at_least_one("knn", "k", k)
     x = nodes.features
-    unit = x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), jnp.finfo(x.dtype).tiny))
+    unit = x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), 1e-12))  # a smaller floor: rsqrt's slope overflows
     cosine = jnp.einsum("rvd,rud->rvu", unit, unit, preferred_element_type=x.dtype)
     return _strongest(nodes, cosine, k), {}
 
@@ -209,8 +209,13 @@ def _strongest(nodes: NodeRows, score: Float[Array, "r u v"], k: int) -> NodeRow
     """Edges into each node from the k nodes of its document and level with the highest positive score."""
     u = nodes.document.shape[1]
     allowed = _together(nodes) & (nodes.level[..., None] == nodes.level[:, None]) & ~jnp.eye(u, dtype=bool)[None]
-    weight, sender = jax.lax.top_k(jnp.where(allowed, score, -jnp.inf), min(k, u))
-    return _incoming(nodes, sender, weight > 0, weight)
+    left, senders, found = jnp.where(allowed, jax.lax.stop_gradient(score), -jnp.inf), [], []
+    for _ in range(min(k, u)):  # lax.top_k would gather the rows of all devices on each of them
+        senders.append(jnp.argmax(left, axis=-1).astype(jnp.int32))
+        found.append(left.max(-1) > 0)
+        left = jnp.where(jnp.arange(u)[None, None] == senders[-1][..., None], -jnp.inf, left)
+    sender = jnp.stack(senders, axis=-1)
+    return _incoming(nodes, sender, jnp.stack(found, axis=-1), jnp.take_along_axis(score, sender, axis=-1))
 
 
 def _together(nodes: NodeRows) -> Bool[Array, "r u v"]:
