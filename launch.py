@@ -32,6 +32,9 @@ def main(argv: list[str]) -> int:
         raise app.UsageError("--config=configs/NAME.py is needed (or --resume with --workdir=DIR)")
     logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save otherwise
     from textfuse_jax import experiment  # after the flags are read: --help needn't load JAX
+    from textfuse_jax.heap import keep_freed_memory
+
+    keep_freed_memory()
 
     name = CONFIG.value.name if CONFIG.value is not None else ""
     workdir = pathlib.Path(WORKDIR.value or f"runs/{name}/{time.strftime('%Y-%m-%d_%H-%M-%S')}")
