@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Float, Int, Num, Shaped
 
 from textfuse_jax.types import TokenRows, Units
 
@@ -55,7 +55,7 @@ def segment_softmax(logits: Float[Array, "r k h"], ids: Int[Array, "r k"], n: in
     return exp / jnp.maximum(gather(segment_sum(exp, ids, n), ids), jnp.finfo(exp.dtype).tiny)
 
 
-def gather(x: Num[Array, "r n *d"], ids: Int[Array, "r k"], fill: float = 0) -> Num[Array, "r k *d"]:
+def gather(x: Shaped[Array, "r n *d"], ids: Int[Array, "r k"], fill: int | float = 0) -> Shaped[Array, "r k *d"]:
     """The segment's value for each item, the transpose of ``segment_sum``; items with ``ids == n`` get ``fill``."""
     return jax.vmap(lambda row, i: row.at[i].get(mode="fill", fill_value=fill))(x, ids)
 

@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
 from textfuse_jax.compose import arguments, build
 from textfuse_jax.models import edges as edge_kinds
@@ -90,7 +91,7 @@ class TextGraphClassifier(nn.Module):
         return (edge_kinds.add_self_loops(nodes) if self.self_loops else nodes), out
 
 
-def build_model(config: Mapping[str, Any], encoder: Callable | None, classes: int) -> TextGraphClassifier:
+def build_model(config: ConfigDict | Mapping[str, Any], encoder: Callable | None, classes: int) -> TextGraphClassifier:
     """The classifier that ``config.model`` describes.
 
     Args:
@@ -121,7 +122,7 @@ def build_model(config: Mapping[str, Any], encoder: Callable | None, classes: in
     return TextGraphClassifier(
         encoder=encoder,
         pyramid=part("pyramid"),
-        edges=_build_edges(tuple(config.get("edges") or ()), config.get("edges_args") or {}),
+        edges=_build_edges(tuple(config.get("edges") or ()), dict(config.get("edges_args") or {})),
         propagate=part("propagate"),
         pooling=part("pooling"),
         head=part("head"),
@@ -130,7 +131,7 @@ def build_model(config: Mapping[str, Any], encoder: Callable | None, classes: in
     )
 
 
-def taps_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+def taps_of(config: ConfigDict | Mapping[str, Any]) -> tuple[str, ...]:
     """The taps that the model of ``config.model`` reads, which the encoder must give, sorted."""
     taps: set[str] = set()
     if config.get("pyramid"):
