@@ -22,6 +22,5 @@ print(done, sorted(counts)[15])
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 def test_a_repeated_step_touches_no_new_pages():
     done, faults = subprocess.run([sys.executable, "-c", SCRIPT], check=True, capture_output=True, text=True).stdout.split()
-    assert (
-        done == "False" or int(faults) < 100
-    )  # 32 MB of intermediates are 8,000 pages; a step now and then still grows the heap
+    # 32 MB of intermediates are 8,000 pages. A step now and then still grows the heap, hence the median of 30.
+    assert done == "False" or int(faults) < 100
