@@ -69,7 +69,8 @@ def default_config() -> ConfigDict:
     model.pooling_args = ConfigDict()
     model.head = "textfuse_jax.models.head:Head"
     model.head_args = ConfigDict()
-    model.document_tap = ""  # e.g. "06/document": joined to the pooled graph; "" = the graph alone
+    model.document_taps = ()  # e.g. ("06/document",): encoder means joined to the pooled graph; () = the graph alone
+    model.self_loops = True
 
     loss = config.loss = ConfigDict()
     loss.name = "cross_entropy"  # cross_entropy | focal | binary (multi-label)

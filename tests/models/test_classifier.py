@@ -133,7 +133,7 @@ def test_kinds_of_edges_differ(every):
 
 def test_the_graph_that_messages_pass_along():
     rows = pack([[DOCUMENTS[0], DOCUMENTS[1]]], **SIZES)
-    m = model(edges=(E.window, E.hierarchy), document_tap="01/document")
+    m = model(edges=(E.window, E.hierarchy), document_taps=("01/document",))
     params = init(m, rows, train=False)
     logits, out = jax.jit(functools.partial(m.apply, train=False))(params, rows)
     # document 0: phrases 0..3 in sentences 14, 15; document 1: phrase 4 in sentence 16
@@ -150,7 +150,7 @@ def test_slots_that_are_none():
     rows = pack([[DOCUMENTS[0], DOCUMENTS[1]]], **SIZES)
     cached, _ = FakeEncoder(LEVELS).init_with_output(jax.random.key(0), rows, train=False)[0]
     rows = rows.replace(features=cached)
-    alone = TextGraphClassifier(None, None, None, None, None, None, document_tap="01/document")
+    alone = TextGraphClassifier(None, None, None, None, None, None, document_taps=("01/document",))
     np.testing.assert_array_equal(alone.apply({}, rows, train=False)[0], cached["01/document"])
     averaged = TextGraphClassifier(None, Single("01/sentence", ("sentence",)), None, None, Mean(), None)
     z, out = averaged.apply({}, rows, train=False)
@@ -164,8 +164,8 @@ def test_slots_that_are_none():
     ("fields", "message"),
     [
         ({"pooling": None}, "needs a pooling"),
-        ({"pyramid": None}, "needs a document_tap"),
-        ({"document_tap": "09/document"}, "document_tap '09/document' is not among"),
+        ({"pyramid": None}, "needs document_taps"),
+        ({"document_taps": ("09/document",)}, "document tap '09/document' is not among"),
         ({"pyramid": Single("00/phrase", ("phrase",)), "edges": E.hierarchy}, "need two node scales, got nodes"),
         ({"encoder": None, "edges": (functools.partial(E.saliency, hubs=1),)}, "LearnedSaliency"),
     ],
@@ -223,7 +223,7 @@ def config(**fields):
     names = {"pyramid": "pyramid:Pyramid", "propagate": "message_passing:GCN", "pooling": "pooling:Hybrid", "head": "head:Head"}
     c = ConfigDict({slot: f"textfuse_jax.models.{name}" for slot, name in names.items()})
     c.update({f"{slot}_args": ConfigDict() for slot in (*names, "edges")})
-    c.update({"levels": LEVELS, "nodes": ("phrase", "sentence"), "width": 8, "document_tap": ""})
+    c.update({"levels": LEVELS, "nodes": ("phrase", "sentence"), "width": 8, "document_taps": ()})
     c.edges = tuple(f"textfuse_jax.models.edges:{kind}" for kind in ("window", "knn"))
     with c.unlocked():
         c.update(fields)
@@ -237,7 +237,7 @@ def test_a_model_from_a_config():
         propagate_args={"heads": 2},
         pooling_args={"alpha": "learned"},
         head_args={"hidden": 5},
-        document_tap="01/document",
+        document_taps=("01/document",),
     )
     encoder = FakeEncoder(taps_of(c))
     built = build_model(c, encoder, classes=3)
@@ -247,7 +247,7 @@ def test_a_model_from_a_config():
     assert built.propagate == GAT(8, heads=2)
     assert built.pooling == Hybrid("learned")
     assert built.head == Head(3, hidden=5)
-    assert (built.self_loops, built.document_tap) == (True, "01/document")
+    assert (built.self_loops, built.document_taps) == (True, ("01/document",))
 
 
 def test_ways_to_write_a_config():
@@ -257,7 +257,7 @@ def test_ways_to_write_a_config():
     assert build_model(single, None, 2).pyramid == Single("01/document", ("phrase", "sentence"), None)
     assert build_model(single, None, 2).edges == ()
     assert taps_of(single) == ("01/document",)
-    assert taps_of(config(pyramid="", document_tap="01/sentence")) == ("01/sentence",)
+    assert taps_of(config(pyramid="", document_taps=("01/sentence",))) == ("01/sentence",)
 
 
 @pytest.mark.parametrize(

@@ -23,13 +23,14 @@ class TextGraphClassifier(nn.Module):
 
     Attributes:
       encoder: None: the taps are ``rows.features``, cached before.
-      pyramid: None: no graph; the document's own encoder features alone are classified (``document_tap`` is needed).
+      pyramid: None: no graph; the document's own encoder features alone are classified (``document_taps`` are needed).
       edges: one kind of edges, or a tuple of kinds that are joined; None or (): none.
       propagate: None: the nodes are pooled as the pyramid made them.
       pooling: needed where there is a pyramid.
       head: None: the result is the document vectors instead of logits.
       self_loops: whether every node gets one self-loop of weight 1, after all other edges.
-      document_tap: a tap whose mean over the document is joined to the pooled graph, so that the graph only adds; None: not.
+      document_taps: taps whose means over the document are joined to the pooled graph, so that the graph only adds; ():
+        the graph alone.
     """
 
     encoder: Callable | None
@@ -39,7 +40,7 @@ class TextGraphClassifier(nn.Module):
     pooling: Callable | None
     head: Callable | None
     self_loops: bool = True
-    document_tap: str | None = None
+    document_taps: tuple[str, ...] = ()
 
     def __call__(self, rows: TokenRows, *, train: bool) -> tuple[Float[Array, "r s c"], Out]:
         """Logits of each slot, and what every part put out: besides, ``graph``, the nodes with the edges that messages
@@ -64,10 +65,9 @@ class TextGraphClassifier(nn.Module):
             z, made = self.pooling(nodes, rows.slots, train=train)
             out |= made
             vectors.append(z)
-        if self.document_tap:
-            vectors.append(_document_mean(taps, rows, self.document_tap))
+        vectors += [_document_mean(taps, rows, tap) for tap in self.document_taps]
         if not vectors:
-            raise ValueError("a classifier without pyramid needs a document_tap, e.g. '06/document', got None")
+            raise ValueError("a classifier without pyramid needs document_taps, e.g. ('06/document',), got ()")
         out["pool/z"] = z = jnp.concatenate(vectors, axis=-1)
         if self.head is None:
             return z, out
@@ -97,7 +97,7 @@ def build_model(config: ConfigDict | Mapping[str, Any], encoder: Callable | None
     Args:
       config: a ConfigDict or dict with the fields ``levels``, ``nodes``, ``width``; for each slot of pyramid, propagate, pooling
         and head its name and ``<slot>_args``; ``edges``, a tuple of names, and ``edges_args``, keyed by what follows the
-        colon; ``document_tap`` ("" = none); ``self_loops``.
+        colon; ``document_taps``; ``self_loops``.
       encoder: what fills the encoder slot.
       classes: number of logits.
 
@@ -127,7 +127,7 @@ def build_model(config: ConfigDict | Mapping[str, Any], encoder: Callable | None
         pooling=part("pooling"),
         head=part("head"),
         self_loops=config.get("self_loops", True),
-        document_tap=config.get("document_tap") or None,
+        document_taps=tuple(config.get("document_taps") or ()),
     )
 
 
@@ -141,8 +141,7 @@ def taps_of(config: ConfigDict | Mapping[str, Any]) -> tuple[str, ...]:
             taps.add(args.get("tap", config["levels"][-1]))
         else:
             taps.update(args.get("levels", config["levels"]))
-    if config.get("document_tap"):
-        taps.add(config["document_tap"])
+    taps.update(config.get("document_taps") or ())
     return tuple(sorted(taps))
 
 
@@ -156,5 +155,5 @@ def _build_edges(names: tuple[str, ...], args: Mapping[str, Any]) -> tuple[Calla
 
 def _document_mean(taps: Taps, rows: TokenRows, tap: str) -> Float[Array, "r s d"]:
     if tap not in taps:
-        raise ValueError(f"document_tap {tap!r} is not among the encoder's taps {sorted(taps)}; add it to them")
+        raise ValueError(f"document tap {tap!r} is not among the encoder's taps {sorted(taps)}; add it to them")
     return resample(taps[tap], rows, parse_tap(tap)[1], "document").astype(jnp.float32)
