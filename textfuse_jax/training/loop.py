@@ -64,7 +64,7 @@ def train(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, say: Callab
         **shape,
     )
     say(
-        f"data: {corpus.name}, {len(corpus.train.ids)} train, {len(corpus.validation.ids)} validation, {len(corpus.test.ids)} test, "
+        f"data: {corpus.name}, {', '.join(f'{len(split):,} {name}' for name, split in splits.items())}, "
         f"{classes} classes; {batches.total_steps} steps, {len(batches.shapes)} shapes, padding waste {batches.waste:.1%}"
     )
 

@@ -135,6 +135,7 @@ def progress_line(line: dict[str, Any], steps: int, epochs: int, seconds_left: f
     """One line for people: where the run is, how it learns, how fast, how long yet."""
     minutes, seconds = divmod(round(seconds_left), 60)
     return (
-        f"epoch {line['epoch']:.2f}/{epochs}  step {line['step']}/{steps}  loss {line['loss']:.4f}  accuracy {line['accuracy']:.4f}  "
+        f"epoch {line['epoch']:.2f}/{epochs}  step {line['step']}/{steps}  "
+        f"loss {line['loss']:.4f}  accuracy {line['accuracy']:.4f}  "
         f"{line['documents_per_second']:.0f} documents/s  {minutes}:{seconds:02d} left"
     )
