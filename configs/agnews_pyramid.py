@@ -13,6 +13,9 @@ def get_config(arg=None):
     config = default_config()
     config.name = "agnews_pyramid"
     config.encoder.sha256 = MINILM_SHA256
+    config.model.head_args.dropout = 0.1
+    config.training.total_epochs = 3
+    config.training.average_decay = 0.99
     config.evaluation.published = dict(accuracy=0.913, f1_macro=0.905, auc_ovr=0.947, precision_macro=0.908)
     config.evaluation.published_source = "arXiv 2511.05752"
     return finish(config, arg)

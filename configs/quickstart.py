@@ -14,5 +14,7 @@ def get_config(arg=None):
     docstrings(config)
     config.name = "quickstart"
     config.encoder.sha256 = MINILM_SHA256
-    config.training.total_epochs = 2
+    config.model.head_args.dropout = 0.1
+    config.training.total_epochs = 3
+    config.training.average_decay = 0.98
     return finish(config, arg)
