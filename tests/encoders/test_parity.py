@@ -28,7 +28,7 @@ SMALL = {
 _SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40}
 
 
-def _compare(folder, tokens, mask, tolerance=1e-4):
+def _assert_parity(folder, tokens, mask, tolerance=1e-4):
     reference = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
     with torch.no_grad():
         theirs = reference(
@@ -56,14 +56,14 @@ def test_small_checkpoints_that_transformers_wrote(tmp_path, name, shards):
     rng = np.random.default_rng(0)
     mask = (np.arange(20)[None] < np.array([20, 7, 1])[:, None]).astype(np.int32)
     pad = model.config.pad_token_id
-    _compare(tmp_path, np.where(mask, rng.integers(5, 90, mask.shape), pad), mask)
+    _assert_parity(tmp_path, np.where(mask, rng.integers(5, 90, mask.shape), pad), mask)
 
 
 @pytest.mark.parametrize(("name", "head"), [("bert", "ForMaskedLM"), ("roberta", "ForMaskedLM"), ("distilbert", "ForMaskedLM")])
 def test_checkpoints_with_a_head_and_a_prefix(tmp_path, name, head):
     torch.manual_seed(0)
     getattr(transformers, f"AutoModel{head}").from_config(SMALL[name]()).save_pretrained(tmp_path)
-    _compare(tmp_path, np.full((1, 6), 8), np.ones((1, 6), np.int32))
+    _assert_parity(tmp_path, np.full((1, 6), 8), np.ones((1, 6), np.int32))
 
 
 def test_a_saved_encoder_is_loaded_by_transformers(tmp_path):
@@ -73,7 +73,7 @@ def test_a_saved_encoder_is_loaded_by_transformers(tmp_path):
         a = read_architecture(tmp_path / name)
         save_params(tmp_path / f"{name}-saved", a, load_params(tmp_path / name, a, num_layers=1))
         assert json.loads((tmp_path / f"{name}-saved/config.json").read_text())["model_type"] == name
-        _compare(tmp_path / f"{name}-saved", np.array([[5, 9, 11, 80]]), np.ones((1, 4), np.int32))
+        _assert_parity(tmp_path / f"{name}-saved", np.array([[5, 9, 11, 80]]), np.ones((1, 4), np.int32))
 
 
 def test_minilm_on_real_sentences():
@@ -89,4 +89,4 @@ def test_minilm_on_real_sentences():
         " ".join(np.__doc__.split()[:150]),
     ]
     encoded = tokenizer(texts, padding=True)
-    _compare(folder, np.array(encoded["input_ids"]), np.array(encoded["attention_mask"]))
+    _assert_parity(folder, np.array(encoded["input_ids"]), np.array(encoded["attention_mask"]))
