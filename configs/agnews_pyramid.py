@@ -13,7 +13,14 @@ def get_config(arg=None):
     config = default_config()
     config.name = "agnews_pyramid"
     config.encoder.sha256 = MINILM_SHA256
-    config.model.head_args.dropout = 0.1
+    config.model.document_taps = ("06/document",)
+    config.model.head_args.dropout = 0.3
+    config.model.pyramid_args.dropout = 0.1
+    config.model.propagate_args.dropout = 0.1
+    config.loss.label_smoothing = 0.05
+    config.optimizer.learning_rate = 5e-4
+    config.optimizer.encoder_learning_rate = 5e-5
+    config.optimizer.layer_decay = 0.9
     config.training.total_epochs = 3
     config.training.average_decay = 0.99
     config.evaluation.published = dict(accuracy=0.913, f1_macro=0.905, auc_ovr=0.947, precision_macro=0.908)

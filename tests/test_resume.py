@@ -7,16 +7,22 @@ import time
 
 import pytest
 
-from tests.launching import ROOT, SMALL, assert_same_run, command, environment, launch
+from tests.launching import ROOT, SMALL, assert_same_run, command, environment, launch, write_corpus
 from textfuse_jax.training.progress import EXIT_INTERRUPTED
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
+def small(tmp_path_factory):
+    """Arguments of a small run on real text."""
+    return [*SMALL, f"--config.data.path={write_corpus(tmp_path_factory.mktemp('data') / 'corpus.csv')}"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(small, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("whole") / "run"
-    done = launch(*SMALL, f"--workdir={workdir}")
+    done = launch(*small, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     return workdir
 
@@ -39,9 +45,9 @@ def start_and_kill(arguments: list[str], number: signal.Signals, moment: random.
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_killed_and_resumed_is_bit_identical(uninterrupted, tmp_path, number):
+def test_killed_and_resumed_is_bit_identical(small, uninterrupted, tmp_path, number):
     workdir, moment = tmp_path / "run", random.Random(int(number))
-    codes = [start_and_kill([*SMALL, f"--workdir={workdir}"], number, moment)]
+    codes = [start_and_kill([*small, f"--workdir={workdir}"], number, moment)]
     codes += [start_and_kill([f"--workdir={workdir}", "--resume"], number, moment) for _ in range(2)]
     end = launch(f"--workdir={workdir}", "--resume")
     assert end.returncode == 0, end.stderr
@@ -50,17 +56,17 @@ def test_killed_and_resumed_is_bit_identical(uninterrupted, tmp_path, number):
     assert_same_run(uninterrupted, workdir)
 
 
-def test_two_runs_with_one_seed_are_bit_identical(uninterrupted, tmp_path):
-    again = launch(*SMALL, f"--workdir={tmp_path / 'run'}")
+def test_two_runs_with_one_seed_are_bit_identical(small, uninterrupted, tmp_path):
+    again = launch(*small, f"--workdir={tmp_path / 'run'}")
     assert again.returncode == 0, again.stderr
-    assert_same_run(uninterrupted, tmp_path / "run")
+    assert_same_run(small, uninterrupted, tmp_path / "run")
 
 
-def test_another_seed_is_another_run(uninterrupted, tmp_path):
-    other = launch(*SMALL, "--config.seed=1", f"--workdir={tmp_path / 'run'}")
+def test_another_seed_is_another_run(small, uninterrupted, tmp_path):
+    other = launch(*small, "--config.seed=1", f"--workdir={tmp_path / 'run'}")
     assert other.returncode == 0, other.stderr
     with pytest.raises(AssertionError):
-        assert_same_run(uninterrupted, tmp_path / "run")
+        assert_same_run(small, uninterrupted, tmp_path / "run")
 
 
 def test_a_finished_run_is_left_alone(uninterrupted):
@@ -70,8 +76,8 @@ def test_a_finished_run_is_left_alone(uninterrupted):
     assert (uninterrupted / "result.json").read_bytes() == before
 
 
-def test_a_folder_holds_one_run(uninterrupted):
-    refused = launch(*SMALL, f"--workdir={uninterrupted}")
+def test_a_folder_holds_one_run(small, uninterrupted):
+    refused = launch(*small, f"--workdir={uninterrupted}")
     assert refused.returncode == 2 and "--resume" in refused.stderr
-    changed = launch(*SMALL, "--config.seed=5", f"--workdir={uninterrupted}", "--resume")
+    changed = launch(*small, "--config.seed=5", f"--workdir={uninterrupted}", "--resume")
     assert changed.returncode == 2 and "config.seed: 0 -> 5" in changed.stderr
