@@ -28,7 +28,9 @@ def main(argv: list[str]) -> int:
     """Hands config and folder to the experiment; faults of the user's become one message."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; options have the form --name=value")
-    if CONFIG.value is None and not (RESUME.value and WORKDIR.value):
+    if RESUME.value and not WORKDIR.value:
+        raise app.UsageError("--resume needs --workdir=DIR, the folder of the run to go on with")
+    if CONFIG.value is None and not RESUME.value:
         raise app.UsageError("--config=configs/NAME.py is needed (or --resume with --workdir=DIR)")
     logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save otherwise
     from textfuse_jax import experiment  # after the flags are read: --help needn't load JAX

@@ -5,7 +5,7 @@
 Variants: ``:runlocal`` (seconds), ``:docstrings`` (what it is already), ``:scratch`` (no pretrained weights); join by commas.
 """
 
-from textfuse_jax.config import MINILM_SHA256, default_config, docstrings, finish
+from textfuse_jax.config import default_config, docstrings, finish
 
 
 def get_config(arg=None):
@@ -13,7 +13,6 @@ def get_config(arg=None):
     config = default_config()
     docstrings(config)
     config.name = "quickstart"
-    config.encoder.sha256 = MINILM_SHA256
     config.model.head_args.dropout = 0.1
     config.training.total_epochs = 3
     config.training.average_decay = 0.98

@@ -43,7 +43,7 @@ def runs_table(runs: list[dict]) -> str:
         if "published" in run:
             published[run["published"]["source"].split(" (")[0]] = run["published"]
     for source, scores in published.items():
-        rows.append([f"published, {source}", "120,000", "7,600", "–"] + [score(scores.get(key)) for key, _ in METRICS] + ["–"])
+        rows.append([f"published, {source}", "–", "–", "–"] + [score(scores.get(key)) for key, _ in METRICS] + ["–"])
     header = ["run", "train rows", "test rows", "seed", *(f"{name} [95 %]" for _, name in METRICS), "training"]
     return markdown_table(header, rows)
 

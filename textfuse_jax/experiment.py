@@ -18,8 +18,9 @@ from textfuse_jax.data.corpus import DataError, DataNotFound
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound
 from textfuse_jax.evaluation.records import environment, write_json
 from textfuse_jax.training import export, setup
+from textfuse_jax.training.checkpoints import all_steps
 from textfuse_jax.training.loop import train
-from textfuse_jax.training.progress import EXIT_INTERRUPTED, Interrupted, NotFinite
+from textfuse_jax.training.progress import EXIT_INTERRUPTED, Interrupted, NotFinite, StopSignals
 from textfuse_jax.training.summary import summarize
 
 
@@ -56,16 +57,18 @@ def run(config: ConfigDict | None, workdir: pathlib.Path, resume: bool = False, 
     if finished.exists():
         say(f"{workdir} holds a finished run; nothing to do")
         return json.loads(finished.read_text())
-    corpus = setup.load_corpus(config)
-    for warning in corpus.warnings:
-        say(f"warning: {warning}")
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
-    write_json(workdir / "environment.json", environment())
-    trained = train(config, corpus, workdir, say)
-    export.save(workdir / "model", config, trained)
-    result = summarize(config, workdir, trained, say)
-    write_json(finished, result)  # last: its presence says that the run is whole
+    with StopSignals() as stop:
+        corpus = setup.load_corpus(config)
+        for warning in corpus.warnings:
+            say(f"warning: {warning}")
+        if not (workdir / "environment.json").exists():  # a resumed run keeps that of its start
+            write_json(workdir / "environment.json", environment() | {"fingerprint": corpus.fingerprint()})
+        trained = train(config, corpus, workdir, stop, say)
+        export.save(workdir / "model", config, trained)
+        result = summarize(config, workdir, trained, say)
+        write_json(finished, result)  # last: its presence says that the run is whole
     say(f"report: {workdir / 'report.md'}")
     return result
 
@@ -73,22 +76,26 @@ def run(config: ConfigDict | None, workdir: pathlib.Path, resume: bool = False, 
 def open_folder(config: ConfigDict | None, workdir: pathlib.Path, resume: bool) -> ConfigDict:
     """The config to run with; makes sure that a folder holds one run only.
 
+    A folder whose run never took a step (a fault in its config, no data) may be used anew.
+
     Raises:
-      RunFolderError: the folder holds a run and ``resume`` isn't set; the stored config differs, field by field.
+      RunFolderError: the folder holds a run and ``resume`` isn't set, or none and it is; the stored config differs, field by
+        field.
     """
     stored = workdir / "config.json"
-    if not stored.exists():
-        if config is None:
-            raise RunFolderError(f"{workdir} holds no run to resume (no config.json); start one with --config=configs/NAME.py")
-        return config
+    if resume and not stored.exists():
+        raise RunFolderError(f"{workdir} holds no run to resume (no config.json); start one with --config=configs/NAME.py")
+    begun = (workdir / "metrics.jsonl").exists() or bool(all_steps(workdir / "checkpoints"))
     if not resume:
-        raise RunFolderError(f"{workdir} holds a run already; add --resume to go on with it, or take another --workdir")
+        if begun and stored.exists():
+            raise RunFolderError(f"{workdir} holds a run already; add --resume to go on with it, or take another --workdir")
+        return config
     before = read_config(stored)
     differ = [] if config is None else differences(before, config)
     if differ:
+        told = "\n  ".join(differ)
         raise RunFolderError(
-            f"the config differs from that of the run in {workdir}; leave --config out to go on with it:\n  "
-            + "\n  ".join(differ)
+            f"the config differs from that of the run in {workdir}; leave --config out to go on with it:\n  {told}"
         )
     return before
 

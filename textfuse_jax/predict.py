@@ -41,7 +41,7 @@ class Predictor:
         self.finished = export.load(workdir / "model")
         self.config = read_config(workdir / "config.json")
         self.class_names = self.finished.class_names
-        self._mesh = make_mesh(self.config.parallel.devices)
+        self._mesh = make_mesh()
         mode = "frozen" if self.config.encoder.mode == "cached" else None
         model = setup.make_model(self.config, self.finished.architecture, len(self.class_names), mode)
         self._forward = jax.jit(lambda params, rows: setup.predictor(model)(unflatten(params), rows)[0])
@@ -87,7 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     data = predictor.config.data
     if data.source == "ag_news" and data.clean_html:
         texts = [ag_news.clean(text) for text in texts]  # as the training texts were
-    probabilities = predictor.probabilities(texts)
+    classes = len(predictor.class_names)
+    probabilities = predictor.probabilities(texts) if texts else np.zeros((0, classes))
     predicted = chosen(probabilities, predictor.finished.multi_label)
     write_predictions(options.output, ids, None, predicted, probabilities, predictor.class_names)
     return 0

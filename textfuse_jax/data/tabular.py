@@ -267,7 +267,7 @@ def _cell(source: str, row: int, column: str, value: Any) -> str:
     """A value as text: strings as they are, numbers by their digits, null as nothing."""
     if isinstance(value, str):
         return value
-    if value is None:
+    if value is None or value != value:  # null, or the NaN that pandas writes for it
         return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))  # label 1 read from a column with gaps is 1.0

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from textfuse_jax.data.corpus import Corpus
 from textfuse_jax.data.pipeline import evaluation_batches, train_batches
 from textfuse_jax.training import checkpoints, setup
 from textfuse_jax.training.compilation import Compiled
@@ -20,17 +21,20 @@ from textfuse_jax.training.inference import predict_logits
 from textfuse_jax.training.losses import make_loss
 from textfuse_jax.training.optimizer import make_optimizer, schedule
 from textfuse_jax.training.parallel import make_mesh, replicate, spread
-from textfuse_jax.training.progress import Interrupted, check_finite, progress_line, rewind, score_line, stop_signals, train_line
-from textfuse_jax.training.step import evaluated, init_state, make_step, unflatten, zero_sums
+from textfuse_jax.training.progress import Interrupted, StopSignals, check_finite, progress_line, rewind, score_line, train_line
+from textfuse_jax.training.step import init_state, learned, make_step, unflatten, zero_sums
 
 
-def train(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, say: Callable[[str], None] = print) -> dict[str, Any]:
+def train(
+    config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, stop: StopSignals, say: Callable[[str], None] = print
+) -> dict[str, Any]:
     """Trains the model of a config, from the start or from the newest checkpoint in ``workdir``.
 
     Args:
       config: validated.
       corpus: the documents.
       workdir: the run folder; ``checkpoints/`` and ``metrics.jsonl`` are written here.
+      stop: tells whether a signal asked for an end.
       say: takes lines of progress.
 
     Returns:
@@ -38,6 +42,7 @@ def train(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, say: Callab
       (split -> f32[n, c]), ``history`` (lines of metrics.jsonl) and ``training`` (facts for the report).
 
     Raises:
+      ConfigError: fields that don't fit the data or the encoder; told before the first step.
       Interrupted: SIGTERM or SIGINT came; the state is saved.
       NotFinite: NaN or infinity in loss or gradient.
     """
@@ -65,7 +70,8 @@ def train(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, say: Callab
     )
     say(
         f"data: {corpus.name}, {', '.join(f'{len(split):,} {name}' for name, split in splits.items())}, "
-        f"{classes} classes; {batches.total_steps} steps, {len(batches.shapes)} shapes, padding waste {batches.waste:.1%}"
+        f"{classes} classes; {batches.total_steps} steps, {len(batches.shapes)} shapes, padding waste {batches.waste:.1%}, "
+        f"{encoded['train'].truncated:,} training documents cut at {config.data.max_length} tokens"
     )
 
     def evaluation(name: str) -> Any:
@@ -101,7 +107,7 @@ def train(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, say: Callab
     )
     forward = Compiled(lambda tree, rows: setup.predictor(model)(unflatten(tree), rows)[0], "evaluation", say)
     state = replicate(state, mesh)
-    best = jax.tree.map(jnp.copy, evaluated(state))
+    best = jax.tree.map(jnp.copy, learned(state))
     run_key = replicate(jax.random.key(config.seed + 1), mesh)
     rate = schedule(config.optimizer.learning_rate, steps, config.optimizer.schedule, config.optimizer.warmup_fraction)
     trained = sum(p.size for p in state.params.values())
@@ -110,6 +116,7 @@ def train(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, say: Callab
     # ---- restore
     folder, log = workdir / "checkpoints", workdir / "metrics.jsonl"
     progress = {"best_score": None, "best_step": 0, "worse": 0, "seconds": 0.0, "documents": 0, "stopped": False}
+    progress["unlogged_seconds"] = 0.0  # of steps since the last line of the log
     there = checkpoints.all_steps(folder)
     if there:
         meta = checkpoints.read_meta(there[-1])
@@ -131,8 +138,8 @@ def train(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, say: Callab
 
     def validate(now: int) -> None:
         nonlocal best
-        weights = evaluated(state)
-        logits = predict_logits(forward, weights, evaluation("validation"), len(corpus.validation), classes, mesh)
+        weights = learned(state)
+        logits = predict_logits(forward, weights | state.frozen, evaluation("validation"), len(corpus.validation), classes, mesh)
         line = score_line(now, logits, corpus, config.training.select_by)
         record(line)
         better = progress["best_score"] is None or line["score"] > progress["best_score"]
@@ -146,23 +153,27 @@ def train(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, say: Callab
         say(f"  validation: {scores}{' *' if better else ''}")
 
     # ---- loop
-    eval_every = config.training.eval_every_steps
+    eval_every, log_every = config.training.eval_every_steps, config.training.log_every_steps
     epoch_ends = np.cumsum(batches.steps_per_epoch)
     since: list[Any] = []  # example ids of the batches since the last log, to name the documents of a bad step
-    clock, compiling, tick = time.perf_counter(), step.seconds, int(state.step)
-    with stop_signals() as stop:
-        while tick < steps and not progress["stopped"]:
+    now = int(state.step)
+    clock, compiling = time.perf_counter() - progress["unlogged_seconds"], step.seconds
+    with stop.deferred():
+        while now < steps and not progress["stopped"]:
             batch = next(iterator)
             since.append(batch.example)
             state, sums = step(state, spread(batch, mesh), run_key)
-            tick += 1
-            now = tick
+            now += 1
             ends_epoch = now in epoch_ends
-            if now % config.training.log_every_steps == 0 or ends_epoch or now == steps:
-                sums = {k: float(v) for k, v in sums.items()}
+            logs = now % log_every == 0 or ends_epoch or now == steps
+            evaluates = now == steps or (now % eval_every == 0 if eval_every else ends_epoch)
+            saves = now == steps or now % config.training.checkpoint_every_steps == 0 or stop.asked
+            if logs or evaluates or saves:
+                sums = {k: float(v) for k, v in sums.items()}  # waits for the device
                 seconds = time.perf_counter() - clock - (step.seconds - compiling)
-                clock, compiling = time.perf_counter(), step.seconds
                 check_finite(sums, now, since, corpus)
+            if logs:
+                clock, compiling = time.perf_counter(), step.seconds
                 state = state.replace(sums=replicate(zero_sums(), mesh))
                 since.clear()
                 progress["seconds"] += seconds
@@ -170,24 +181,22 @@ def train(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, say: Callab
                 line = train_line(now, epoch_ends, sums, seconds, float(rate(now - 1)))
                 record(line)
                 say(progress_line(line, steps, len(epoch_ends), progress["seconds"] / now * (steps - now)))
-            evaluates = now == steps or (now % eval_every == 0 if eval_every else ends_epoch)
-            saves = now == steps or now % config.training.checkpoint_every_steps == 0 or stop.is_set()
-            if evaluates or saves:
-                jax.block_until_ready(state)
-                pause = time.perf_counter()
-                if evaluates:
-                    validate(now)
-                if saves or progress["stopped"]:
-                    save()
-                clock += time.perf_counter() - pause  # it is the clock of training alone
-            if stop.is_set() and now < steps and not progress["stopped"]:
+            pause = time.perf_counter()
+            if evaluates:
+                validate(now)
+            stopping = stop.asked and now < steps and not progress["stopped"]
+            if saves or stopping or progress["stopped"]:
+                progress["unlogged_seconds"] = 0.0 if logs else seconds
+                save()
+            clock += time.perf_counter() - pause  # it is the clock of training alone
+            if stopping:
                 raise Interrupted(f"stopped at step {now} of {steps}; state saved in {folder}")
 
     # ---- the best weights, read once on every split
     logits = {}
     for name in ("validation", "test"):
         say(f"evaluating on {name}: {len(splits[name].ids)} documents")
-        logits[name] = predict_logits(forward, best, evaluation(name), len(splits[name]), classes, mesh)
+        logits[name] = predict_logits(forward, best | state.frozen, evaluation(name), len(splits[name]), classes, mesh)
     facts = {
         "documents": progress["documents"],
         "steps": int(state.step),
@@ -196,6 +205,7 @@ def train(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, say: Callab
         "documents_per_second": round(progress["documents"] / max(progress["seconds"], 1e-9), 2),
         "compile_seconds": round(step.seconds + forward.seconds, 2),
         "compilations": len(step) + len(forward),
+        "truncated": {name: int(part.truncated) for name, part in encoded.items()},
         "padding_waste": round(batches.waste, 4),
         "best_step": progress["best_step"],
         "stopped_early": progress["stopped"],
@@ -213,4 +223,4 @@ def train(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, say: Callab
         model=model,
         features=features,
     )
-    return result | {"params": jax.device_get(best)}
+    return result | {"params": jax.device_get(best | state.frozen)}

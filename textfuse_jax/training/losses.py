@@ -59,9 +59,10 @@ def _weight_of(labels: Int[Array, "r s"], class_weights: Float[Array, "c"] | Non
 
 
 def class_weights(kind: str | tuple[float, ...], labels: np.ndarray, classes: int) -> np.ndarray | None:
-    """The weight of each class, f32 [c], mean 1 over the training documents; None for ``"none"``.
+    """The weight of each class, f32 [c]; None for ``"none"``.
 
-    ``"balanced"``: ``n / (c n_c)``, for multi-label ``negatives / positives`` of each label. A tuple is taken as given.
+    ``"balanced"``: ``n / (c n_c)``, mean 1 over the training documents; for multi-label ``negatives / positives`` of each
+    label. A tuple is taken as given.
 
     Raises:
       ValueError: a tuple whose length isn't the number of classes, or a weight that isn't positive.
@@ -71,11 +72,11 @@ def class_weights(kind: str | tuple[float, ...], labels: np.ndarray, classes: in
     if kind == "balanced":
         if labels.ndim == 2:
             positives = np.maximum(labels.sum(0), 1)
-            return ((len(labels) - positives) / positives).astype(np.float32)
+            return (np.maximum(len(labels) - positives, 1) / positives).astype(np.float32)
         return (len(labels) / (classes * np.maximum(np.bincount(labels, minlength=classes), 1))).astype(np.float32)
     weights = np.asarray(kind, np.float32)
     if weights.shape != (classes,) or not (weights > 0).all():
-        raise ValueError(f"config.loss.class_weights must be {classes} positive numbers, one a class, got {kind!r}")
+        raise ValueError(f"config.loss.class_weight_values must be {classes} positive numbers, one a class, got {kind!r}")
     return weights
 
 
@@ -91,7 +92,10 @@ def make_loss(config, labels: np.ndarray, classes: int) -> Loss:
         raise ValueError(
             f"config.loss.name is {config.name!r} but the data has {kind}; use {'binary' if multi_label else 'cross_entropy'!r}"
         )
-    weights = class_weights(config.class_weights, labels, classes)
+    weights = class_weights(
+        config.class_weights if not config.class_weight_values else config.class_weight_values, labels, classes
+    )
+    weights = None if weights is None else jnp.asarray(weights)  # a NumPy array can't be indexed by traced labels
     if config.name == "binary":
         return lambda logits, y: binary(logits, y, weights)
     if config.name == "focal":

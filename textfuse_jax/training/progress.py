@@ -30,28 +30,44 @@ class NotFinite(FloatingPointError):
     """The loss or a gradient became NaN or infinite; the message says at which step and on which documents."""
 
 
-@contextlib.contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """While inside, SIGTERM and SIGINT set the event that is yielded instead of ending the process; a second one ends it."""
-    event, signals = threading.Event(), (signal.SIGTERM, signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread():
-        yield event  # only the main thread may handle signals
-        return
-    before = {number: signal.getsignal(number) for number in signals}
+class StopSignals:
+    """While entered, SIGTERM and SIGINT end the run in order; a second signal ends the process at once.
 
-    def ask(number, _frame) -> None:
-        if event.is_set():
-            signal.signal(number, before[number])
-            os.kill(os.getpid(), number)
-        event.set()
+    A signal raises ``Interrupted`` where the program stands, unless it stands inside ``deferred()``, where state would be lost:
+    there it only sets ``asked``, and the training loop saves and raises at the end of its step.
+    """
 
-    for number in signals:
-        signal.signal(number, ask)
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
+    def __init__(self) -> None:
+        self.asked = False
+        self._deferring = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():  # only it may handle signals
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Inside, a signal waits for the loop to look at ``asked``."""
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+
+    def _handle(self, number: int, _frame: Any) -> None:
+        if self.asked:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.asked = True
+        if not self._deferring:
+            raise Interrupted("stopped by a signal; nothing of the training is lost")
 
 
 def rewind(log: pathlib.Path, step: int) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import numpy as np
 import tokenizers
 from jax.sharding import Mesh
 
-from textfuse_jax.config import ConfigError
+from textfuse_jax.config import KNOWN_SHA256, ConfigError
 from textfuse_jax.data.corpus import Corpus, DataNotFound
 from textfuse_jax.data.pipeline import evaluation_batches
 from textfuse_jax.data.sources import load
@@ -65,7 +65,7 @@ def load_text_encoder(config, train_texts: Sequence[str]) -> TextEncoder:
         encoder = TextEncoder(tokenizer, shapes.scratch(tokenizer.get_vocab_size(), **shape, **sizes), None, "")
         check_fit(config, encoder.architecture)
         return encoder
-    folder = locate(config.encoder.checkpoint, config.encoder.sha256 or None)
+    folder = locate(config.encoder.checkpoint, config.encoder.sha256 or KNOWN_SHA256.get(config.encoder.checkpoint))
     architecture = shapes.read_architecture(folder)
     check_fit(config, architecture)
     params = {"transformer": load_params(folder, architecture, num_layers=deepest(config))}

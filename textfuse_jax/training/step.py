@@ -58,9 +58,9 @@ def zero_sums() -> Metrics:
     return {name: jnp.zeros((), jnp.float32) for name in names} | {"bad_step": jnp.asarray(NEVER, jnp.int32)}
 
 
-def evaluated(state: TrainState) -> dict[str, Array]:
-    """The parameters that predictions are made with: the average where there is one, and the frozen ones."""
-    return (state.average or state.params) | state.frozen
+def learned(state: TrainState) -> dict[str, Array]:
+    """The trained parameters that predictions are made with: the average where there is one. The frozen ones join them."""
+    return state.average or state.params
 
 
 def make_step(

@@ -69,7 +69,7 @@ def summarize(config: ConfigDict, workdir: pathlib.Path, trained: dict[str, Any]
         "comparison": {},
         "training": trained["training"],
     }
-    if config.evaluation.published:
+    if config.evaluation.published and config.evaluation.published_data == corpus.name:
         result["published"] = {**config.evaluation.published.to_dict(), "source": config.evaluation.published_source}
     if config.evaluation.reference:
         say("reference: TF-IDF + logistic regression on the same split")
@@ -152,7 +152,9 @@ def draw_graphs(
     features = trained["features"].get("test")
     batch = assemble(few, corpus.test.labels, rows, 0, features=setup.take_features(features, encoded, pieces))
     _, out = jax.jit(lambda p, b: model.apply({"params": p}, b, train=False))(unflatten(trained["params"]), batch)
-    drawn = {}
+    drawn: dict[str, pathlib.Path] = {}
+    if "graph" not in out:  # a model without pyramid
+        return drawn
     graph = out["graph"]
     for number, piece in enumerate(pieces):
         example = int(encoded.example[piece])
@@ -165,6 +167,8 @@ def draw_graphs(
             beta,
         )
         texts = [text for scale in nodes for text in encoded.unit_text(int(piece), scale, corpus.test.texts)]
+        if len(texts) != len(cut.level):
+            return drawn  # a pyramid of another kind, whose nodes aren't the units of config.model.nodes
         p = probabilities[example]
         figure = draw_document_graph(
             texts,
