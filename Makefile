@@ -1,5 +1,5 @@
 # make demo    the whole method on real text, from nothing: venv, install, train, report
-# make test    the tests            make lint    format, lint, types
+# make test    the tests            make lint    format and lint
 # make results docs/results.md and its figures from experiments/results/*.jsonl
 PYTHON ?= python3
 VENV ?= .venv
@@ -30,7 +30,7 @@ demo: $(VENV)/.run
 	$(BIN)/python launch.py --config=configs/quickstart.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

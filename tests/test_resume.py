@@ -59,14 +59,14 @@ def test_killed_and_resumed_is_bit_identical(small, uninterrupted, tmp_path, num
 def test_two_runs_with_one_seed_are_bit_identical(small, uninterrupted, tmp_path):
     again = launch(*small, f"--workdir={tmp_path / 'run'}")
     assert again.returncode == 0, again.stderr
-    assert_same_run(small, uninterrupted, tmp_path / "run")
+    assert_same_run(uninterrupted, tmp_path / "run")
 
 
 def test_another_seed_is_another_run(small, uninterrupted, tmp_path):
     other = launch(*small, "--config.seed=1", f"--workdir={tmp_path / 'run'}")
     assert other.returncode == 0, other.stderr
     with pytest.raises(AssertionError):
-        assert_same_run(small, uninterrupted, tmp_path / "run")
+        assert_same_run(uninterrupted, tmp_path / "run")
 
 
 def test_a_finished_run_is_left_alone(uninterrupted):

@@ -2,7 +2,8 @@
 
 A config file holds ``get_config(arg=None)``: it takes ``default_config()``, changes what its experiment changes, and ends
 with ``finish(config, arg)``. ``arg`` is a comma-separated list of the names in ``VARIANTS``. Numbers that follow from
-others (steps, rows a batch, warm-up steps) are derived in code, never here, so that no later override leaves one stale.
+others (steps, rows a batch, warm-up steps) are derived in code, never here, so that no later override leaves one stale; the
+variants set fields before overrides on the command line are applied.
 """
 
 from __future__ import annotations

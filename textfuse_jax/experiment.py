@@ -63,9 +63,14 @@ def run(config: ConfigDict | None, workdir: pathlib.Path, resume: bool = False, 
         corpus = setup.load_corpus(config)
         for warning in corpus.warnings:
             say(f"warning: {warning}")
-        if not (workdir / "environment.json").exists():  # a resumed run keeps that of its start
+        if not (workdir / "metrics.jsonl").exists():  # a resumed run keeps the environment of its start
             write_json(workdir / "environment.json", environment() | {"fingerprint": corpus.fingerprint()})
-        trained = train(config, corpus, workdir, stop, say)
+        try:
+            trained = train(config, corpus, workdir, stop, say)
+        except ValueError as error:
+            if isinstance(error, USER_ERRORS) or (workdir / "metrics.jsonl").exists():
+                raise
+            raise ConfigError(str(error)) from error  # before the first step: parts or data that the config joins wrongly
         export.save(workdir / "model", config, trained)
         result = summarize(config, workdir, trained, say)
         write_json(finished, result)  # last: its presence says that the run is whole
@@ -93,10 +98,8 @@ def open_folder(config: ConfigDict | None, workdir: pathlib.Path, resume: bool) 
     before = read_config(stored)
     differ = [] if config is None else differences(before, config)
     if differ:
-        told = "\n  ".join(differ)
-        raise RunFolderError(
-            f"the config differs from that of the run in {workdir}; leave --config out to go on with it:\n  {told}"
-        )
+        told = [f"{workdir} holds a run of another config; leave --config out to go on with it:", *differ]
+        raise RunFolderError("\n  ".join(told))
     return before
 
 

@@ -57,7 +57,7 @@ def load(config: Mapping[str, Any], seed: int = 0) -> Corpus:
 
     The test split is what the source gives as test, else ``test_fraction`` of its rows; validation is what is given,
     else a stratified part of the training rows. Which rows these are, and which ``train_rows`` names, follows from the
-    seed alone; with one seed a smaller ``train_rows`` is a subset of a larger.
+    seed alone; with one seed and one ``validation_rows`` a smaller ``train_rows`` is a subset of a larger.
 
     Args:
       config: mapping with any of ``FIELDS``; those of other parts are not looked at.

@@ -92,9 +92,7 @@ def make_loss(config, labels: np.ndarray, classes: int) -> Loss:
         raise ValueError(
             f"config.loss.name is {config.name!r} but the data has {kind}; use {'binary' if multi_label else 'cross_entropy'!r}"
         )
-    weights = class_weights(
-        config.class_weights if not config.class_weight_values else config.class_weight_values, labels, classes
-    )
+    weights = class_weights(config.class_weight_values or config.class_weights, labels, classes)
     weights = None if weights is None else jnp.asarray(weights)  # a NumPy array can't be indexed by traced labels
     if config.name == "binary":
         return lambda logits, y: binary(logits, y, weights)
