@@ -1,0 +1,142 @@
+"""Whole runs of a small model on real text: devices, packing, NaN, early stopping, several labels, windows."""
+
+import csv
+import importlib
+import json
+
+import numpy as np
+import pytest
+
+from tests.launching import SMALL, assert_same_run, launch, lines, write_corpus
+from textfuse_jax import experiment
+from textfuse_jax.evaluation.records import read_predictions
+from textfuse_jax.predict import Predictor
+from textfuse_jax.training import checkpoints, setup
+from textfuse_jax.training.progress import NotFinite
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("data") / "corpus.csv")
+
+
+def small_config(corpus, **data):
+    """The config that SMALL describes, for runs in this process."""
+    config = importlib.import_module("configs.quickstart").get_config("scratch,runlocal")
+    config.data.update(dict(source="file", path=str(corpus), **data))
+    config.encoder.scratch.update(dict(layers=1, width=16, heads=2, feed_forward=32, vocab_size=500))
+    config.model.levels, config.model.width = ("00/phrase", "01/sentence"), 16
+    config.evaluation.reference, config.evaluation.graphs = False, 0
+    return config
+
+
+def quiet(line):
+    """No lines of progress in the tests' output."""
+
+
+def test_four_devices_learn_what_one_does(corpus, tmp_path):
+    arguments = [*SMALL, f"--config.data.path={corpus}", "--config.training.total_epochs=3"]
+    for devices in (1, 4):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        run = launch(*arguments, f"--workdir={tmp_path / str(devices)}", XLA_FLAGS=flags)
+        assert run.returncode == 0 and f"devices: {devices} x" in run.stdout, run.stderr
+    one, four = (lines(tmp_path / str(devices)) for devices in (1, 4))
+    assert [line["step"] for line in one] == [line["step"] for line in four]
+    for key in ("loss", "nll"):
+        np.testing.assert_allclose(*([line[key] for line in found if key in line] for found in (one, four)), atol=1e-4)
+    a, b = (checkpoints.load_params(tmp_path / str(devices) / "model" / "params") for devices in (1, 4))
+    for name in a:
+        np.testing.assert_allclose(a[name], b[name], atol=2e-4, err_msg=name)
+
+
+def test_packed_and_padded_rows_predict_the_same(corpus, tmp_path):
+    config = small_config(corpus)
+    config.encoder.dtype = "float32"
+    experiment.run(config, tmp_path / "run", say=quiet)
+    texts = setup.load_corpus(config).test.texts
+    predictor = Predictor(tmp_path / "run")
+    packed = predictor.logits(texts)
+    alone = np.concatenate([predictor.logits([text]) for text in texts[:8]])
+    predictor.config.data.packed = False
+    np.testing.assert_allclose(predictor.logits(texts), packed, atol=1e-5)
+    np.testing.assert_allclose(alone, packed[:8], atol=1e-5)
+    np.testing.assert_allclose(predictor.logits(texts[::-1])[::-1], packed, atol=1e-5)
+    run = read_predictions(tmp_path / "run" / "predictions.csv")
+    np.testing.assert_allclose(predictor.probabilities(texts), run.probabilities, atol=1e-5)
+
+
+def test_nan_stops_the_run_and_names_step_and_documents(corpus, tmp_path):
+    config = small_config(corpus)
+    config.optimizer.update(dict(learning_rate=1e30, encoder_learning_rate=1e30, clip_norm=0.0, warmup_fraction=0.0))
+    with pytest.raises(NotFinite, match=r"not finite at step \d+; its \d+ documents: .*learning_rate") as error:
+        experiment.run(config, tmp_path / "run", say=quiet)
+    assert any(f"{name}." in str(error.value) for name in ("numpy", "os", "decimal", "statistics"))
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_early_stopping_returns_the_best_weights(corpus, tmp_path):
+    config = small_config(corpus)
+    config.training.update(dict(total_epochs=30, patience=2))
+    result = experiment.run(config, tmp_path / "run", say=quiet)
+    held = [line for line in lines(tmp_path / "run") if line["split"] == "validation"]
+    best = max(held, key=lambda line: (line["score"], -line["step"]))
+    assert result["training"]["stopped_early"] and result["training"]["steps"] < 30 * 6
+    assert result["training"]["best_step"] == best["step"]
+    assert result["validation"]["nll"] == pytest.approx(best["nll"], rel=1e-4)
+
+
+def test_accumulated_slices_learn_the_same(corpus, tmp_path):
+    for accumulate in (1, 4):
+        config = small_config(corpus)
+        config.encoder.update(dict(dtype="float32", dropout=0.0, attention_dropout=0.0))
+        config.model.head_args.dropout = 0.0  # slices draw masks of their own
+        config.training.accumulate = accumulate
+        experiment.run(config, tmp_path / str(accumulate), say=quiet)
+    one, four = (lines(tmp_path / str(accumulate)) for accumulate in (1, 4))
+    np.testing.assert_allclose([x["loss"] for x in one if "loss" in x], [x["loss"] for x in four if "loss" in x], rtol=1e-4)
+
+
+def test_several_labels_and_windows_from_training_to_prediction(corpus, tmp_path):
+    with corpus.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row["label"] += ";long" if len(row["text"]) > 300 else ""
+    with (tmp_path / "several.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    config = small_config(tmp_path / "several.csv", label_separator=";", long_documents="windows")
+    config.loss.update(dict(name="binary", class_weights="balanced"))
+    config.training.select_by = "f1_macro"
+    result = experiment.run(config, tmp_path / "run", say=quiet)
+    assert {"f1_micro", "f1_macro", "accuracy"} <= set(result["test"]) and "long" in result["data"]["classes"]
+    texts = setup.load_corpus(config).test.texts
+    run = read_predictions(tmp_path / "run" / "predictions.csv", multi_label=True)
+    np.testing.assert_allclose(Predictor(tmp_path / "run").probabilities(texts), run.probabilities, atol=5e-3)
+
+
+def test_frozen_layers_and_class_weights_train(corpus, tmp_path):
+    config = small_config(corpus)
+    config.encoder.tuned_from, config.loss.class_weights, config.loss.name = 1, "balanced", "focal"
+    config.optimizer.weight_decay = 0.5
+    experiment.run(config, tmp_path / "run", say=quiet)
+    config.training.total_epochs = 2
+    experiment.run(config, tmp_path / "longer", say=quiet)
+    a, b = (checkpoints.load_params(tmp_path / name / "model" / "params") for name in ("run", "longer"))
+    for name in a:
+        same = np.array_equal(a[name], b[name])
+        assert same == setup.is_frozen(config, name) or not np.any(a[name]), name
+
+
+def test_a_fault_before_the_first_step_leaves_the_folder_free(corpus, tmp_path):
+    config = small_config(corpus)
+    config.model.levels = ("00/phrase", "03/sentence")
+    with pytest.raises(experiment.ConfigError, match="layer 3, but the encoder has layers 0 to 1"):
+        experiment.run(config, tmp_path / "run", say=quiet)
+    config.model.levels = ("00/phrase", "01/sentence")
+    experiment.run(config, tmp_path / "run", say=quiet)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["levels"] == ["00/phrase", "01/sentence"]
+    experiment.run(small_config(corpus), tmp_path / "again", say=quiet)
+    assert_same_run(tmp_path / "run", tmp_path / "again")
