@@ -104,7 +104,12 @@ def open_folder(config: ConfigDict | None, workdir: pathlib.Path, resume: bool) 
 
 
 def read_config(path: pathlib.Path) -> ConfigDict:
-    """The config from a run's config.json; lists become tuples again."""
+    """The config from a run's config.json."""
+    return config_of(json.loads(path.read_text()))
+
+
+def config_of(stored: dict[str, Any]) -> ConfigDict:
+    """A config from its JSON form; lists become tuples again."""
 
     def tuples(value: Any) -> Any:
         if isinstance(value, dict):
@@ -112,7 +117,7 @@ def read_config(path: pathlib.Path) -> ConfigDict:
         return tuple(tuples(v) for v in value) if isinstance(value, list) else value
 
     config = default_config()
-    config.update(ConfigDict(tuples(json.loads(path.read_text()))))
+    config.update(ConfigDict(tuples(stored)))
     return config
 
 

@@ -22,7 +22,7 @@ from textfuse_jax.data.corpus import DataError
 from textfuse_jax.data.pipeline import evaluation_batches
 from textfuse_jax.data.tabular import read_texts
 from textfuse_jax.evaluation.records import write_predictions
-from textfuse_jax.experiment import read_config
+from textfuse_jax.experiment import config_of
 from textfuse_jax.training import export, setup
 from textfuse_jax.training.inference import chosen, predict_logits, to_probabilities
 from textfuse_jax.training.parallel import make_mesh, replicate
@@ -39,7 +39,7 @@ class Predictor:
     def __init__(self, workdir: str | pathlib.Path):
         workdir = pathlib.Path(workdir)
         self.finished = export.load(workdir / "model")
-        self.config = read_config(workdir / "config.json")
+        self.config = config_of(self.finished.config)
         self.class_names = self.finished.class_names
         self._mesh = make_mesh()
         mode = "frozen" if self.config.encoder.mode == "cached" else None

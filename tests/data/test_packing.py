@@ -191,30 +191,20 @@ def test_empty_rows_are_spread():
     assert found.rows.tolist() == [0, 1, 2, 3, 0, 2]  # two rows left for two devices: one each
 
 
-class Store:
-    def __init__(self, flat, encoded):
-        self.taps, self.flat, self.encoded = tuple(flat), flat, encoded
-
-    def get(self, tap, pieces):
-        starts = self.encoded.unit_bounds(tap.split("/")[1])
-        return np.concatenate([self.flat[tap][starts[p] : starts[p + 1]] for p in pieces])
-
-
 def test_features_follow_their_units():
     encoded = made([9, 0, 17, 24, 3])
     # The value of a unit is its number among all units of its scale
     flat = {f"02/{s}": np.arange(encoded.counts[s].sum(), dtype=np.float16)[:, None] + np.zeros(3, np.float16) for s in SCALES}
     found = plan(encoded, row_lengths=(32,), tokens_per_batch=64, shuffle=(1, 0))
-    for features in (flat, Store(flat, encoded)):
-        for rows in all_rows(encoded, found, features=features):
-            for scale in SCALES:
-                values, document = rows.features[f"02/{scale}"], np.asarray(units_of(rows, scale).document)
-                assert values.shape == (*document.shape, 3) and values.dtype == np.float16
-                for row, slot in np.argwhere(rows.example >= 0):
-                    start = encoded.unit_bounds(scale)[rows.example[row, slot]]
-                    mine = values[row][document[row] == slot][:, 0]
-                    assert mine.tolist() == list(range(start, start + len(mine)))
-                assert not values[document == rows.slots].any()
+    for rows in all_rows(encoded, found, features=flat):
+        for scale in SCALES:
+            values, document = rows.features[f"02/{scale}"], np.asarray(units_of(rows, scale).document)
+            assert values.shape == (*document.shape, 3) and values.dtype == np.float16
+            for row, slot in np.argwhere(rows.example >= 0):
+                start = encoded.unit_bounds(scale)[rows.example[row, slot]]
+                mine = values[row][document[row] == slot][:, 0]
+                assert mine.tolist() == list(range(start, start + len(mine)))
+            assert not values[document == rows.slots].any()
 
 
 def test_a_row_that_cannot_be_filled_grows():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.encoders.conftest import pack
-from textfuse_jax.encoders.encoder import CachedEncoder, Encoder, trainable
+from textfuse_jax.encoders.encoder import CachedEncoder, Encoder
 
 ROWS = pack([[[2, 7, 9, 11, 3], [2, 30, 3]], [[2, 5, 6, 3]]], 10, 3)
 
@@ -45,14 +45,19 @@ def test_dropout_only_in_training(tiny):
     assert not jnp.array_equal(train(0), train(1))
 
 
-def test_trainable_marks_what_is_tuned(tiny):
-    encoder = Encoder(tiny, ("02/token",))
-    params = jax.eval_shape(lambda: encoder.init(jax.random.key(0), ROWS, train=False))["params"]["transformer"]
-    for frozen in range(4):
-        flags = trainable(params, frozen)
-        assert jax.tree.structure(flags) == jax.tree.structure(params)
-        layers = {int(name[6:]) if name.startswith("layer") else 0: set(jax.tree.leaves(t)) for name, t in flags.items()}
-        assert layers == {layer: {layer >= frozen} for layer in range(3)}
+def test_frozen_names_are_those_that_get_no_gradient(tiny):
+    from textfuse_jax.config import default_config
+    from textfuse_jax.training.setup import is_frozen
+    from textfuse_jax.training.step import flatten
+
+    config = default_config()
+    for config.encoder.tuned_from in range(4):
+        encoder = Encoder(tiny, ("02/token",), frozen_layers=config.encoder.tuned_from)
+        params = encoder.init(jax.random.key(0), ROWS, train=False)["params"]
+        loss = lambda p: (encoder.apply({"params": p}, ROWS, train=False)[0]["02/token"] ** 2).sum()  # noqa: B023, E731
+        for name, gradient in flatten({"encoder": jax.jit(jax.grad(loss))(params)}).items():
+            assert not is_frozen(config, name) or not jnp.any(gradient), name
+        assert is_frozen(config, "encoder/transformer/embeddings/token") == (config.encoder.tuned_from > 0)
 
 
 def test_cached_features_come_back_without_gradient():

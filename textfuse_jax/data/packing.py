@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -50,17 +49,6 @@ class Plan:
         """Padding's share of all tokens the batches hold: 1 - tokens / (rows * row length)."""
         held = np.array([shape.rows * shape.tokens for shape in self.shapes])
         return 1 - self.tokens / int(held[self.shape].sum())
-
-
-class FeatureStore(Protocol):
-    """Cached encoder features of the pieces of one ``Encoded``."""
-
-    @property
-    def taps(self) -> Sequence[str]:
-        """Names of the taps it holds, such as "06/phrase"."""
-
-    def get(self, tap: str, pieces: Int[np.ndarray, "j"]) -> Float[np.ndarray, "k d"]:
-        """Features of all units of these pieces, piece after piece; for "token" of every token, special ones included."""
 
 
 def row_shape(row_length: int, tokens_per_batch: int, slots_per_row: int | None = None, rows_multiple: int = 1) -> Shape:
@@ -177,7 +165,7 @@ def assemble(
     batch: int,
     *,
     weights: Float[np.ndarray, "n"] | None = None,
-    features: FeatureStore | Mapping[str, Float[np.ndarray, "k d"]] | None = None,
+    features: Mapping[str, Float[np.ndarray, "k d"]] | None = None,
     rows: slice | None = None,
 ) -> TokenRows:
     """One batch of a plan as NumPy arrays; padding points one past the end (see ``types``).
@@ -188,7 +176,7 @@ def assemble(
       plan: the plan.
       batch: index of the batch in the plan.
       weights: of the documents of the split in loss and metrics, 1 if None; windows share theirs.
-      features: cached features, either a store or for each tap a flat array of all units of all pieces.
+      features: cached features, tap -> a flat array of all units of all pieces.
       rows: only these rows of the batch, one process's share; all if None. Step must be 1.
 
     Raises:
@@ -253,24 +241,15 @@ def assemble(
     )
 
 
-def _gathered(encoded: Encoded, features, pieces: np.ndarray) -> list[tuple[str, str, np.ndarray]]:
+def _gathered(
+    encoded: Encoded, features: Mapping[str, np.ndarray] | None, pieces: Int[np.ndarray, "j"]
+) -> list[tuple[str, str, np.ndarray]]:
     """Tap, its scale and the features of all units of the pieces, end to end."""
-    if features is None:
-        return []
     found = []
-    for tap in features if isinstance(features, Mapping) else features.taps:
+    for tap, values in (features or {}).items():
         scale = parse_tap(tap)[1]
-        counts = encoded.counts[scale]
-        if isinstance(features, Mapping):
-            starts = encoded.unit_bounds(scale)
-            if len(features[tap]) != starts[-1]:
-                raise ValueError(f"features[{tap!r}] must have a row for each of {starts[-1]} units, got {len(features[tap])}")
-            values = features[tap][ranges(starts[pieces], counts[pieces])]
-        else:
-            values = features.get(tap, pieces)
-            if len(values) != counts[pieces].sum():
-                raise ValueError(
-                    f"features.get({tap!r}, pieces) must give a row for each of {counts[pieces].sum()} units, got {len(values)}"
-                )
-        found.append((tap, scale, values))
+        starts = encoded.unit_bounds(scale)
+        if len(values) != starts[-1]:
+            raise ValueError(f"features[{tap!r}] must have a row for each of {starts[-1]} units, got {len(values)}")
+        found.append((tap, scale, values[ranges(starts[pieces], encoded.counts[scale][pieces])]))
     return found

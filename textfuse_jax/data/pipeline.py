@@ -9,7 +9,7 @@ import grain
 import numpy as np
 from jaxtyping import Float, Int
 
-from textfuse_jax.data.packing import FeatureStore, Plan, Shape, assemble, check_documents, plan
+from textfuse_jax.data.packing import Plan, Shape, assemble, check_documents, plan
 from textfuse_jax.data.tokenize import Encoded
 from textfuse_jax.types import TokenRows
 
@@ -39,7 +39,7 @@ class Batches:
         plans: Sequence[Plan],
         process: tuple[int, int],
         prefetch: int,
-        features: FeatureStore | Mapping[str, np.ndarray] | None,
+        features: Mapping[str, np.ndarray] | None,
     ):
         check_documents(encoded, labels, weights)
         self.plans = tuple(plans)
@@ -130,7 +130,7 @@ def train_batches(
     rows_multiple: int = 1,
     prefetch: int = 2,
     packed: bool = True,
-    features: FeatureStore | Mapping[str, np.ndarray] | None = None,
+    features: Mapping[str, np.ndarray] | None = None,
 ) -> Batches:
     """Batches of ``epochs`` epochs, each shuffled and packed anew from the seed.
 
@@ -178,7 +178,7 @@ def evaluation_batches(
     rows_multiple: int = 1,
     prefetch: int = 2,
     packed: bool = True,
-    features: FeatureStore | Mapping[str, np.ndarray] | None = None,
+    features: Mapping[str, np.ndarray] | None = None,
 ) -> Batches:
     """Every document once, not shuffled; arguments as in ``train_batches``."""
     once = plan(

@@ -23,19 +23,6 @@ def check_taps(taps: tuple[str, ...], layers: int) -> None:
             raise ValueError(f"tap must be 'LL/scale', LL in 00..{layers:02d}, scale in {', '.join(SCALES)}; got {tap!r}")
 
 
-def trainable(params: dict, frozen_layers: int) -> dict:
-    """For each parameter of a ``Transformer`` whether it is tuned: a tree of bools, to mask an optimiser with.
-
-    Weight decay would move parameters that get no gradient; ``optax.masked`` with this tree leaves them alone.
-    """
-
-    flags = {}
-    for name, tree in params.items():
-        layer = int(name.removeprefix("layer_")) if name.startswith("layer_") else 0
-        flags[name] = jax.tree.map(lambda _, tuned=layer >= frozen_layers: tuned, tree)
-    return flags
-
-
 class Encoder(nn.Module):
     """Transformer layers, averaged over the tokens of each unit.
 

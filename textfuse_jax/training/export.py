@@ -13,6 +13,7 @@ import tokenizers
 from ml_collections import ConfigDict
 
 from textfuse_jax.encoders.architecture import Architecture
+from textfuse_jax.encoders.tokenizers import load_tokenizer, save_tokenizer
 from textfuse_jax.training import checkpoints
 from textfuse_jax.training.step import flatten
 
@@ -43,7 +44,7 @@ def save(folder: pathlib.Path, config: ConfigDict, trained: dict[str, Any]) -> N
     if config.encoder.mode == "cached":
         params |= flatten({"encoder": encoder.params})
     checkpoints.save_params(part / "params", params)
-    encoder.tokenizer.save(str(part / "tokenizer.json"))
+    save_tokenizer(encoder.tokenizer, part)
     facts = {
         "class_names": list(corpus.class_names),
         "multi_label": corpus.multi_label,
@@ -70,7 +71,7 @@ def load(folder: pathlib.Path) -> Finished:
         config=facts["config"],
         class_names=tuple(facts["class_names"]),
         multi_label=facts["multi_label"],
-        tokenizer=tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")),
+        tokenizer=load_tokenizer(folder),
         architecture=Architecture(**facts["architecture"]),
         params=checkpoints.load_params(folder / "params"),
     )
