@@ -77,6 +77,7 @@ def default_config() -> ConfigDict:
     loss.name = "cross_entropy"  # cross_entropy | focal | binary (multi-label)
     loss.label_smoothing = 0.0
     loss.focal_gamma = 2.0
+    loss.consistency = 0.0  # weight of the disagreement of two passes with their own dropout masks (R-Drop), twice the work
     loss.class_weights = "none"  # none | balanced
     loss.class_weight_values = ()  # one number a class, in the order of the class names, in place of class_weights
 
@@ -278,7 +279,7 @@ def _learning(config: ConfigDict, need: _Need) -> None:
     need.one_of("loss.class_weights", "none", "balanced")
     smooth = config.loss.label_smoothing == 0 or config.loss.name == "cross_entropy"
     need("loss.label_smoothing", smooth, '0 unless loss.name is "cross_entropy"')
-    need.positive("loss.focal_gamma", "optimizer.weight_decay", "optimizer.clip_norm", least=0)
+    need.positive("loss.consistency", "loss.focal_gamma", "optimizer.weight_decay", "optimizer.clip_norm", least=0)
     need.share("optimizer.b1", "optimizer.b2")
     need("optimizer.encoder_learning_rate", config.optimizer.encoder_learning_rate > 0, "> 0")
     need.positive("training.eval_every_steps", "training.patience", "evaluation.graphs", "parallel.devices", least=0)

@@ -35,6 +35,25 @@ def test_focal_gradient_is_finite_where_the_model_is_sure():
     assert jnp.isfinite(jax.grad(lambda z: losses.focal(z, jnp.array([[0]]), gamma=0.5).sum())(sure)).all()
 
 
+def test_disagreement_by_hand():
+    other = jnp.log(jnp.array([[[0.3, 0.5, 0.2], [0.1, 0.1, 0.8]]]))
+    expected = 0.5 * (0.2 * np.log(0.5 / 0.3) - 0.2 * np.log(0.3 / 0.5))
+    np.testing.assert_allclose(losses.disagreement(LOGITS, other), [[expected, 0.0]], atol=1e-6)
+    yes, no = jnp.array([[[2.0]]]), jnp.array([[[-1.0]]])
+    p, q = 1 / (1 + np.exp(-2.0)), 1 / (1 + np.exp(1.0))
+    expected = 0.5 * ((p - q) * np.log(p / q) + (q - p) * np.log((1 - p) / (1 - q)))
+    np.testing.assert_allclose(losses.disagreement(yes, no, multi_label=True), [[expected]], rtol=1e-5)
+
+
+def test_balanced_weights_work_under_jit():
+    config = default_config().loss
+    config.class_weights = "balanced"
+    loss = jax.jit(losses.make_loss(config, np.array([0, 0, 0, 1, 2, 2]), 3))
+    np.testing.assert_allclose(loss(LOGITS, LABELS), [[-2 / 3 * np.log(0.5), -2 * np.log(0.1)]], rtol=1e-5)
+    config.class_weight_values = (1.0, 3.0, 1.0)
+    np.testing.assert_allclose(losses.make_loss(config, np.array([0, 1]), 3)(LOGITS, LABELS)[0, 1], -3 * np.log(0.1), rtol=1e-5)
+
+
 def test_binary_by_hand():
     loss = losses.binary(jnp.zeros((1, 1, 2)), jnp.array([[[1.0, 0.0]]]), jnp.array([3.0, 1.0]))
     np.testing.assert_allclose(loss, [[(3 * np.log(2) + np.log(2)) / 2]], rtol=1e-6)

@@ -81,6 +81,17 @@ def test_accumulation_changes_nothing():
         np.testing.assert_allclose(whole[1][name], sliced[1][name], rtol=1e-6)
 
 
+def test_consistency_adds_the_disagreement_of_two_passes():
+    state, optimizer = start()
+    batch, key = rows(3, empty=-1.0), jax.random.key(1)
+    _, plain = make_step(quiet, cross_entropy, optimizer)(state, batch, key)
+    _, same = make_step(quiet, cross_entropy, optimizer, consistency=5.0)(state, batch, key)
+    np.testing.assert_allclose(plain["loss"], same["loss"], rtol=1e-6)  # no dropout: the passes agree
+    _, noisy = make_step(apply, cross_entropy, optimizer, consistency=5.0)(state, batch, key)
+    _, half = make_step(apply, cross_entropy, optimizer, consistency=0.001)(state, batch, key)
+    assert float(noisy["loss"]) > float(half["loss"])
+
+
 def test_a_bad_step_is_remembered():
     state, optimizer = start()
     step = make_step(lambda p, b, k: (quiet(p, b, k)[0] * jnp.nan, {}), cross_entropy, optimizer)

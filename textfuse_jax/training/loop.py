@@ -100,7 +100,7 @@ def train(
         return model.apply({"params": tree}, rows, train=True, rngs={"dropout": key})
 
     step = Compiled(
-        make_step(apply, loss, optimizer, config.training.accumulate, config.training.average_decay),
+        make_step(apply, loss, optimizer, config.training.accumulate, config.training.average_decay, config.loss.consistency),
         "training step",
         say,
         donate=(0,),

@@ -54,6 +54,20 @@ def binary(
     return (weight * optax.sigmoid_binary_cross_entropy(logits, labels)).mean(-1)
 
 
+def disagreement(one: Float[Array, "r s c"], other: Float[Array, "r s c"], multi_label: bool = False) -> Float[Array, "r s"]:
+    """``(KL(p || q) + KL(q || p)) / 2`` of two predictions for the same documents (R-Drop, Liang et al. 2021, eq. 2).
+
+    Args:
+      one, other: logits of two forward passes with dropout masks of their own.
+      multi_label: the mean over labels of the divergence of each label's yes and no.
+    """
+    if multi_label:
+        p, q = jax.nn.sigmoid(one), jax.nn.sigmoid(other)
+        return 0.5 * ((p - q) * (one - other)).mean(-1)  # sum over yes and no of (p - q)(log p - log q)
+    p, q = jax.nn.log_softmax(one), jax.nn.log_softmax(other)
+    return 0.5 * ((jnp.exp(p) - jnp.exp(q)) * (p - q)).sum(-1)
+
+
 def _weight_of(labels: Int[Array, "r s"], class_weights: Float[Array, "c"] | None) -> Float[Array, "r s"] | float:
     return 1.0 if class_weights is None else class_weights[labels]
 

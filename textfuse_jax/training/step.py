@@ -12,7 +12,7 @@ from flax import struct
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Int
 
-from textfuse_jax.training.losses import Loss
+from textfuse_jax.training.losses import Loss, disagreement
 from textfuse_jax.types import TokenRows
 
 NEVER = 2**31 - 1
@@ -64,7 +64,12 @@ def learned(state: TrainState) -> dict[str, Array]:
 
 
 def make_step(
-    apply: Callable, loss: Loss, optimizer: optax.GradientTransformation, accumulate: int = 1, average_decay: float = 0.0
+    apply: Callable,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    accumulate: int = 1,
+    average_decay: float = 0.0,
+    consistency: float = 0.0,
 ) -> Callable[[TrainState, TokenRows, Array], tuple[TrainState, Metrics]]:
     """The training step of a model.
 
@@ -75,6 +80,8 @@ def make_step(
       loss: the loss of each slot.
       optimizer: optax transformation over the trained parameters.
       accumulate: the rows are processed in so many slices, one after another; must divide the rows of every batch.
+      consistency: weight of the disagreement of two passes with different dropout masks (R-Drop); the loss is then the mean of
+        the two passes' losses plus this times ``losses.disagreement``, at twice the work; 0 = one pass.
       average_decay: d in ``average = d * average + (1 - d) * params``, d rising from 0 over the first steps; 0 = off.
 
     Returns:
@@ -84,6 +91,10 @@ def make_step(
     def loss_of(params, frozen, rows: TokenRows, key):
         logits, _ = apply(unflatten(params | frozen), rows, key)
         losses = loss(logits, rows.label)
+        if consistency:
+            again, _ = apply(unflatten(params | frozen), rows, jax.random.fold_in(key, 1))
+            apart = disagreement(logits, again, multi_label=rows.label.ndim == 3)
+            losses = (losses + loss(again, rows.label)) / 2 + consistency * apart
         right = (logits > 0) == (rows.label > 0.5) if rows.label.ndim == 3 else logits.argmax(-1) == rows.label
         right = right.all(-1) if right.ndim == 3 else right
         sums = {
