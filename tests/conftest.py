@@ -1,12 +1,20 @@
-"""Four virtual CPU devices, strict JAX, absl flags parsed, sockets closed except loopback, shapes checked."""
+"""Four virtual CPU devices, strict JAX, absl flags parsed, sockets closed except loopback, programs compiled once."""
 
+import atexit
 import os
 import pathlib
+import shutil
 import socket
 import sys
+import tempfile
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if "TEXTFUSE_TEST_CACHE" not in os.environ:  # one for this run, its workers and the processes they start
+    os.environ["TEXTFUSE_TEST_CACHE"] = tempfile.mkdtemp(prefix="textfuse-tests-")
+    atexit.register(shutil.rmtree, os.environ["TEXTFUSE_TEST_CACHE"], ignore_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["TEXTFUSE_TEST_CACHE"]
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import jax
