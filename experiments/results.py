@@ -25,39 +25,57 @@ def score(value: float | None, interval: list[float] | None = None) -> str:
     return f"{value:.4f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
 
 
+def letters(runs: list[dict]) -> list[str]:
+    """A letter for each run, by which the lists below a table refer to it."""
+    return [f"({chr(ord('a') + i)})" for i in range(len(runs))]
+
+
 def runs_table(runs: list[dict]) -> str:
     """Test scores of recorded runs, each with its reference and published line."""
     rows, published = [], {}
-    for run in runs:
+    references: set[int] = set()
+    for label, run in zip(letters(runs), runs):
         rows.append(
-            [f"`{run['config']}`", f"{run['data']['train']:,}", f"{run['test']['n']:,}", str(run["seed"])]
+            [f"{run['config']} {label}", f"{run['data']['train']:,}", f"{run['test']['n']:,}", str(run["seed"])]
+            + [score(run["validation"]["accuracy"])]
             + [score(run["test"][key], run["test"]["ci95"].get(key)) for key, _ in METRICS]
             + [f"{run['training']['seconds'] / 60:.1f} min"]
         )
         for scores in run["reference"].values():
+            if run["data"]["train"] in references:
+                continue  # runs on the same rows share their reference
+            references.add(run["data"]["train"])
             rows.append(
-                ["TF-IDF + logistic regression", f"{run['data']['train']:,}", f"{scores['n']:,}", "–"]
+                ["TF-IDF + logistic regression", f"{run['data']['train']:,}", f"{scores['n']:,}", "–", "–"]
                 + [score(scores[key]) for key, _ in METRICS]
-                + [f"{scores['seconds'] / 60:.1f} min"]
+                + [f"{scores['seconds'] / 60:.2f} min"]
             )
         if "published" in run:
             published[run["published"]["source"].split(" (")[0]] = run["published"]
     for source, scores in published.items():
-        rows.append([f"published, {source}", "–", "–", "–"] + [score(scores.get(key)) for key, _ in METRICS] + ["–"])
-    header = ["run", "train rows", "test rows", "seed", *(f"{name} [95 %]" for _, name in METRICS), "training"]
+        rows.append([f"published, {source}", "–", "–", "–", "–"] + [score(scores.get(key)) for key, _ in METRICS] + ["–"])
+    header = [
+        "run",
+        "train rows",
+        "test rows",
+        "seed",
+        "validation accuracy",
+        *(f"{name} [95 %]" for _, name in METRICS),
+        "training",
+    ]
     return markdown_table(header, rows)
 
 
 def comparisons(runs: list[dict]) -> str:
     """One line a run: difference from the reference with its interval, McNemar's p, and where it ran."""
     lines = []
-    for run in runs:
+    for label, run in zip(letters(runs), runs):
         c = run["comparison"]
         if "accuracy_difference" not in c:
             continue
         low, high = (100 * x for x in c["accuracy_difference_ci95"])
         lines.append(
-            f"- `{run['config']}`, {run['data']['train']:,} rows: {100 * c['accuracy_difference']:+.2f} points over TF-IDF + "
+            f"- {label} {run['data']['train']:,} rows: {100 * c['accuracy_difference']:+.2f} points over TF-IDF + "
             f"logistic regression (95 % {low:+.2f} to {high:+.2f}), McNemar p = {c['mcnemar_p_vs_tfidf_logreg']:.2g}; "
             f"{run['training']['documents_per_second']:.0f} documents/s, {run['hardware']}"
         )
@@ -70,7 +88,7 @@ def benchmark_table(records: list[dict]) -> str:
     header = ["comparison", "ours", "theirs", "ratio", "unit", "padding waste", "hardware"]
     rows = [
         [
-            f"`{r['name']}`",
+            r["name"],
             f"{r['ours']:,}",
             f"{r['theirs']:,}",
             f"{r['ratio']:.2f}",
@@ -95,12 +113,16 @@ def build() -> tuple[str, str]:
     for name, group in groups.items():
         parts += [f"## {name}", runs_table(group), comparisons(group)]
         block.append(runs_table(group))
-        changed = [f"- `{run['config']}`, {run['data']['train']:,} rows: {fields(run['changed'])}" for run in group]
+        changed = [
+            f"- {label} commit `{(run['commit'] or 'none')[:9]}`: {fields(run['changed'])}"
+            for label, run in zip(letters(group), group)
+        ]
         parts += ["Fields that differ from the defaults:", "\n".join(changed)]
     if speed.exists():
         parts += ["## Training speed", benchmark_table(read_results(speed))]
         block.append(benchmark_table(read_results(speed)))
-    parts.append("Not measured: any GPU or TPU.")
+    hardware = sorted({record["hardware"] for record in runs})
+    parts.append(f"Hardware of the recorded runs: {'; '.join(hardware)}. On any other hardware: not measured.")
     return "\n\n".join(parts) + "\n", "\n\n".join(block)
 
 
