@@ -14,6 +14,7 @@ def get_config(arg=None):
     docstrings(config)
     config.name = "quickstart"
     config.model.head_args.dropout = 0.1
-    config.training.total_epochs = 3
-    config.training.average_decay = 0.98
+    config.data.train_rows = 2400
+    config.training.total_epochs = 2
+    config.training.average_decay = 0.95
     return finish(config, arg)
