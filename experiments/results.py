@@ -112,7 +112,7 @@ def build() -> tuple[str, str]:
     block = []
     for name, group in groups.items():
         parts += [f"## {name}", runs_table(group), comparisons(group)]
-        block.append(runs_table(group))
+        block += [f"**{name}**", runs_table(group)]
         changed = [
             f"- {label} commit `{(run['commit'] or 'none')[:9]}`: {fields(run['changed'])}"
             for label, run in zip(letters(group), group)
