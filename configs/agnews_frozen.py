@@ -2,6 +2,10 @@
 
     python launch.py --config=configs/agnews_frozen.py
 
+Measured with --config.data.train_rows=8000, one seed, two cores of an AMD EPYC: test accuracy 0.895 (95 % 0.888 to
+0.902), below the 0.898 of a logistic regression on means of two layers: it overfits after the third epoch. Features of 16,400
+documents take two minutes, once; an epoch takes 6 seconds.
+
 Variants: ``:runlocal`` (seconds), ``:docstrings`` (embedded corpus), ``:scratch`` (no pretrained weights); join by commas.
 """
 
