@@ -21,6 +21,11 @@ CONFIG = config_flags.DEFINE_config_file(
     accept_new_attributes=True,  # arguments of parts; any other unknown field is refused by validate, with the near one
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "The run folder; default runs/<config>/<time>.")
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "Several processes: host:port of process 0, or auto (Slurm, GKE, TPU pods)."
+)
+PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes, where --coordinator is an address.")
+PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
 RESUME = flags.DEFINE_bool("resume", False, "Go on from the newest checkpoint in --workdir; --config may then be left out.")
 
 
@@ -35,9 +40,14 @@ def main(argv: list[str]) -> int:
     logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save otherwise
     from textfuse_jax import experiment  # after the flags are read: --help needn't load JAX
     from textfuse_jax.heap import keep_freed_memory
+    from textfuse_jax.training import parallel
 
     keep_freed_memory()
 
+    if COORDINATOR.value:
+        if not WORKDIR.value:
+            raise app.UsageError("--coordinator needs --workdir=DIR, one folder that every process sees")
+        parallel.connect(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     name = CONFIG.value.name if CONFIG.value is not None else ""
     workdir = pathlib.Path(WORKDIR.value or f"runs/{name}/{time.strftime('%Y-%m-%d_%H-%M-%S')}")
     try:

@@ -1,4 +1,4 @@
-"""Four virtual CPU devices, strict JAX, absl flags parsed, sockets closed except loopback, programs compiled once."""
+"""Eight virtual CPU devices, strict JAX, absl flags parsed, sockets closed except loopback, programs compiled once."""
 
 import atexit
 import os
@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if "TEXTFUSE_TEST_CACHE" not in os.environ:  # one for this run, its workers and the processes they start
     os.environ["TEXTFUSE_TEST_CACHE"] = tempfile.mkdtemp(prefix="textfuse-tests-")

@@ -30,6 +30,7 @@ def default_config() -> ConfigDict:
     config.seed = 0
 
     data = config.data = ConfigDict(dict(FIELDS))  # where the documents come from: the fields stand in data/sources.py
+    data.seed = -1  # of splits, samples and the order of documents; -1 = config.seed. Trials of a sweep share it
     data.source = "ag_news"
     data.where = ConfigDict()
     data.max_length = 128  # tokens a document (or window), [CLS] and [SEP] counted
@@ -113,8 +114,15 @@ def default_config() -> ConfigDict:
     evaluation.published_source = ""
 
     parallel = config.parallel = ConfigDict()
-    parallel.devices = 0  # local devices the rows are spread over; 0 = all
+    parallel.devices = 0  # devices the rows are spread over; 0 = all, of all processes
+    parallel.engine = "jit"  # jit (a mesh; XLA divides the step) | pmap (a program a device)
+    parallel.sharding = ()  # () = parameters whole on every device; FSDP = ((".", -1),): see parallel.partition
     return config
+
+
+def data_seed(config: ConfigDict) -> int:
+    """The seed of splits, samples and the order of documents."""
+    return config.seed if config.data.seed < 0 else config.data.seed
 
 
 def runlocal(config: ConfigDict) -> None:
@@ -282,6 +290,11 @@ def _learning(config: ConfigDict, need: _Need) -> None:
     need.positive("loss.consistency", "loss.focal_gamma", "optimizer.weight_decay", "optimizer.clip_norm", least=0)
     need.share("optimizer.b1", "optimizer.b2")
     need("optimizer.encoder_learning_rate", config.optimizer.encoder_learning_rate > 0, "> 0")
+    need.one_of("parallel.engine", "jit", "pmap")
+    rules = config.parallel.sharding
+    fine = all(len(r) == 2 and isinstance(r[0], str) and (r[1] is None or isinstance(r[1], int)) for r in rules)
+    need("parallel.sharding", fine, 'of pairs (pattern, dimension), e.g. ((".", -1),)')
+    need("parallel.sharding", config.parallel.engine == "jit" or not rules, 'empty with parallel.engine "pmap"')
     need.positive("training.eval_every_steps", "training.patience", "evaluation.graphs", "parallel.devices", least=0)
     need.positive("evaluation.bootstrap_samples")
     need.one_of("optimizer.name", "adamw", "adam")

@@ -20,6 +20,7 @@ from textfuse_jax.evaluation.records import environment, write_json
 from textfuse_jax.training import export, setup
 from textfuse_jax.training.checkpoints import all_steps
 from textfuse_jax.training.loop import train
+from textfuse_jax.training.parallel import leads, wait
 from textfuse_jax.training.progress import EXIT_INTERRUPTED, Interrupted, NotFinite, StopSignals
 from textfuse_jax.training.summary import summarize
 
@@ -44,26 +45,28 @@ def run(config: ConfigDict | None, workdir: pathlib.Path, resume: bool = False, 
       say: takes lines of progress; default prints them.
 
     Returns:
-      What stands in result.json.
+      What stands in result.json; {} in processes that don't lead.
 
     Raises:
       one of USER_ERRORS: a fault in config, data, checkpoint or run folder.
       Interrupted: a signal came; the state is saved.
     """
-    say = say or (lambda line: print(line, flush=True))
+    say = say or (lambda line: print(line, flush=True) if leads() else None)
     config = open_folder(config, workdir, resume)
+    wait("run folder read")
     validate(config)
     finished = workdir / "result.json"
     if finished.exists():
         say(f"{workdir} holds a finished run; nothing to do")
         return json.loads(finished.read_text())
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
+    if leads():
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
     with StopSignals() as stop:
         corpus = setup.load_corpus(config)
         for warning in corpus.warnings:
             say(f"warning: {warning}")
-        if not (workdir / "metrics.jsonl").exists():  # a resumed run keeps the environment of its start
+        if leads() and not (workdir / "metrics.jsonl").exists():  # a resumed run keeps the environment of its start
             write_json(workdir / "environment.json", environment() | {"fingerprint": corpus.fingerprint()})
         try:
             trained = train(config, corpus, workdir, stop, say)
@@ -72,8 +75,11 @@ def run(config: ConfigDict | None, workdir: pathlib.Path, resume: bool = False, 
                 raise
             raise ConfigError(str(error)) from error  # before the first step: parts or data that the config joins wrongly
         export.save(workdir / "model", config, trained)
-        result = summarize(config, workdir, trained, say)
-        write_json(finished, result)  # last: its presence says that the run is whole
+        result = {}
+        if leads():
+            result = summarize(config, workdir, trained, say)
+            write_json(finished, result)  # last: its presence says that the run is whole
+        wait("report written")
     say(f"report: {workdir / 'report.md'}")
     return result
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
 
-from textfuse_jax.encoders.dropout import dropout
+from textfuse_jax.dropout import dropout
 
 
 def attention(

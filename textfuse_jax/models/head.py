@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from textfuse_jax.models.layers import activation
+from textfuse_jax.models.layers import activation, drop
 from textfuse_jax.types import Out
 
 
@@ -30,9 +30,9 @@ class Head(nn.Module):
     @nn.compact
     def __call__(self, z: Float[Array, "r s d"], *, train: bool) -> tuple[Float[Array, "r s c"], Out]:
         """Logits, float32 whatever the dtype of ``z``; those of empty slots mean nothing."""
-        z = nn.Dropout(self.dropout)(z.astype(jnp.float32), deterministic=not train)
+        z = drop(self, z.astype(jnp.float32), self.dropout, train)
         if self.hidden:
             z = activation(self.activation)(nn.Dense(self.hidden, name="hidden")(z))
-            z = nn.Dropout(self.dropout)(z, deterministic=not train)
+            z = drop(self, z, self.dropout, train)
         # From zero: the first prediction is uniform, whatever the scale of z, and no random logits need unlearning.
         return nn.Dense(self.classes, kernel_init=nn.initializers.zeros, name="logits")(z), {}

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from textfuse_jax.dropout import dropout, is_number, row_keys
+
 ACTIVATIONS = ("relu", "gelu", "elu", "silu", "tanh", "identity")
 
 
@@ -41,3 +43,14 @@ def normalise(x: Float[Array, "*b d"], norm: str) -> Float[Array, "*b d"]:
 def zero_padding(x: Float[Array, "r u d"], document: Int[Array, "r u"], slots: int) -> Float[Array, "r u d"]:
     """``x`` with the rows of padding units set to 0, so that no bias or norm gives padding a value."""
     return jnp.where((document < slots)[..., None], x, 0)
+
+
+def drop(module: nn.Module, x: Float[Array, "r *b"], rate: float | Array, train: bool) -> Float[Array, "r *b"]:
+    """Dropout of the rng stream "dropout", switched off without ``train``; called inside a compact module.
+
+    The masks are those of ``textfuse_jax.dropout``: the same on any number of devices, and an order of magnitude
+    cheaper than ``nn.Dropout``'s on a CPU. ``rate`` may be traced: trials of a sweep have rates of their own.
+    """
+    if not train or (is_number(rate) and rate == 0):
+        return x
+    return dropout(x, rate, row_keys(module.make_rng("dropout"), x.shape[0]))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float, Shaped
 
-from textfuse_jax.models.layers import activation, normalise, zero_padding
+from textfuse_jax.models.layers import activation, drop, normalise, zero_padding
 from textfuse_jax.segments import gather, segment_softmax, segment_sum
 from textfuse_jax.types import NodeRows, Out
 
@@ -200,7 +200,7 @@ class GAT(nn.Module):
                 logits = logits + jnp.log(jnp.maximum(nodes.weight, 1e-6))[..., None]
             attention = segment_softmax(logits, nodes.receivers, u)
             out["propagate/attention"] = attention
-            attention = nn.Dropout(self.attention_dropout)(attention, deterministic=not train)
+            attention = drop(self, attention, self.attention_dropout, train)
             message = aggregate(x, attention, nodes)
             message = message.mean(2) if average else message.reshape(r, u, self.width)
             bias = self.param(f"bias_{k}", nn.initializers.zeros, (self.width,))
@@ -221,7 +221,7 @@ def _round(
     h: Float[Array, "r u d"], update: Float[Array, "r u w"], layer: GCN | GAT, k: int, train: bool
 ) -> Float[Array, "r u w"]:
     """Dropout, residual and norm of round k; called inside ``layer``'s compact method."""
-    update = nn.Dropout(layer.dropout)(update, deterministic=not train)
+    update = drop(layer, update, layer.dropout, train)
     if layer.residual:
         same = h.shape[-1] == layer.width
         update = update + (h if same else nn.Dense(layer.width, use_bias=False, name=f"residual_{k}")(h))

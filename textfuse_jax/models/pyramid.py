@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from textfuse_jax.models.layers import activation, normalise, zero_padding
+from textfuse_jax.models.layers import activation, drop, normalise, zero_padding
 from textfuse_jax.segments import gather, lift, segment_mean, units_of
 from textfuse_jax.types import SCALES, NodeRows, Out, TokenRows, parse_tap
 
@@ -118,7 +118,7 @@ class Pyramid(nn.Module):
             f = nn.Dense(self.width, name=f"level_{i}")(_tap(taps, self.levels[i]))
             if pyramid:
                 f = f + resample(pyramid[0], rows, scales[i + 1], scales[i])
-            f = nn.Dropout(self.dropout)(phi(normalise(f, self.norm)), deterministic=not train)
+            f = drop(self, phi(normalise(f, self.norm)), self.dropout, train)
             pyramid.insert(0, zero_padding(f, units_of(rows, scales[i]).document, rows.slots))
         out: Out = {f"pyramid/{tap}": f for tap, f in zip(self.levels, pyramid)}
 

@@ -25,8 +25,9 @@ def save(folder: pathlib.Path, step: int, state: Any, meta: dict, keep: int) -> 
     """
     path = folder.resolve() / f"step_{step:09d}"
     ocp.save_checkpointables(path, {"state": state}, overwrite=True, custom_metadata=meta)
-    for old in all_steps(folder)[:-keep]:
-        shutil.rmtree(old)
+    if jax.process_index() == 0:  # of several processes, which all take part in writing
+        for old in all_steps(folder)[:-keep]:
+            shutil.rmtree(old)
     return path
 
 

@@ -12,22 +12,21 @@ from textfuse_jax.types import TokenRows
 
 
 class Compiled:
-    """``jax.jit`` that compiles ahead, once for each shape of its rows, and says so.
+    """A mapped function that is compiled ahead, once for each shape of its rows, and says so.
 
     A call whose shapes weren't seen before compiles in the open; nothing is recompiled behind one's back.
 
     Args:
-      function: takes ``(state, rows, ...)``.
+      mapped: a function of ``(state, rows, ...)`` under ``jax.jit`` or ``jax.pmap``.
       name: what the lines of progress call it.
       say: takes lines of progress.
-      donate: arguments whose buffers the result may reuse.
 
     Attributes:
       seconds: time spent compiling so far.
     """
 
-    def __init__(self, function: Callable, name: str, say: Callable[[str], None], donate: tuple[int, ...] = ()):
-        self._jitted = jax.jit(function, donate_argnums=donate)
+    def __init__(self, mapped: Callable, name: str, say: Callable[[str], None]):
+        self._mapped = mapped
         self._programs: dict[tuple, Any] = {}
         self._name, self._say = name, say
         self.seconds = 0.0
@@ -36,7 +35,7 @@ class Compiled:
         shape = tuple(x.shape for x in jax.tree.leaves(rows))
         if shape not in self._programs:
             start = time.perf_counter()
-            self._programs[shape] = self._jitted.lower(state, rows, *rest).compile()
+            self._programs[shape] = self._mapped.lower(state, rows, *rest).compile()
             self.seconds += (took := time.perf_counter() - start)
             self._say(f"compiled {self._name} for rows {rows.tokens.shape} in {took:.1f} s")
         return self._programs[shape](state, rows, *rest)

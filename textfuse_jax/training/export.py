@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from textfuse_jax.encoders.architecture import Architecture
 from textfuse_jax.encoders.tokenizers import load_tokenizer, save_tokenizer
 from textfuse_jax.training import checkpoints
+from textfuse_jax.training.parallel import leads, wait
 from textfuse_jax.training.step import flatten
 
 
@@ -36,14 +37,21 @@ class Finished:
 
 
 def save(folder: pathlib.Path, config: ConfigDict, trained: dict[str, Any]) -> None:
-    """Writes the model of a finished training, whole or not at all; a run on cached features gets its encoder back."""
+    """Writes the model of a finished training, whole or not at all; a run on cached features gets its encoder back.
+
+    Of several processes all must call it: Orbax waits for every one.
+    """
     part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    if leads():
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+    wait("export begins")
     encoder, corpus, params = trained["encoder"], trained["corpus"], dict(trained["params"])
     if config.encoder.mode == "cached":
         params |= flatten({"encoder": encoder.params})
     checkpoints.save_params(part / "params", params)
+    if not leads():
+        return
     save_tokenizer(encoder.tokenizer, part)
     facts = {
         "class_names": list(corpus.class_names),

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from textfuse_jax.data.pipeline import Batches
 from textfuse_jax.evaluation.metrics import decide
-from textfuse_jax.training.parallel import spread
+from textfuse_jax.training.parallel import add_processes, local, spread
 
 
 def predict_logits(forward: Callable, params: Any, batches: Batches, documents: int, classes: int, mesh: Mesh) -> np.ndarray:
@@ -22,7 +22,7 @@ def predict_logits(forward: Callable, params: Any, batches: Batches, documents: 
     def take(rows, logits) -> None:
         here = np.asarray(rows.example) >= 0
         where, w = np.asarray(rows.example)[here], np.asarray(rows.weight)[here][:, None]
-        np.add.at(total, where, w * np.asarray(logits)[here])
+        np.add.at(total, where, w * local(logits)[here])
         np.add.at(weight, where, w)
 
     waiting = None  # one batch behind: the host gathers while the device computes
@@ -33,7 +33,7 @@ def predict_logits(forward: Callable, params: Any, batches: Batches, documents: 
         waiting = (rows, logits)
     if waiting:
         take(*waiting)
-    return total / np.maximum(weight, 1e-9)
+    return add_processes(total) / np.maximum(add_processes(weight), 1e-9)
 
 
 def to_probabilities(logits: np.ndarray, multi_label: bool) -> np.ndarray:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from textfuse_jax.config import data_seed
 from textfuse_jax.data.corpus import Corpus
 from textfuse_jax.data.pipeline import evaluation_batches, train_batches
 from textfuse_jax.training import checkpoints, setup
@@ -20,7 +21,7 @@ from textfuse_jax.training.compilation import Compiled
 from textfuse_jax.training.inference import predict_logits
 from textfuse_jax.training.losses import make_loss
 from textfuse_jax.training.optimizer import make_optimizer, schedule
-from textfuse_jax.training.parallel import make_mesh, replicate, spread
+from textfuse_jax.training.parallel import any_process, leads, make_engine, replicate
 from textfuse_jax.training.progress import Interrupted, StopSignals, check_finite, progress_line, rewind, score_line, train_line
 from textfuse_jax.training.step import init_state, learned, make_step, unflatten, zero_sums
 
@@ -47,8 +48,10 @@ def train(
       NotFinite: NaN or infinity in loss or gradient.
     """
     # ---- mesh and data
-    mesh = make_mesh(config.parallel.devices)
-    say(f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}")
+    engine = make_engine(config.parallel)
+    mesh, hosts = engine.mesh, jax.process_count()
+    say(f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}" + (f" in {hosts} processes" if hosts > 1 else ""))
+    share = dict(process_index=jax.process_index(), process_count=hosts)  # of the rows of every batch
     classes = len(corpus.class_names)
     encoder = setup.load_text_encoder(config, corpus.train.texts)
     splits = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
@@ -61,12 +64,13 @@ def train(
         encoded["train"],
         corpus.train.labels,
         epochs=config.training.total_epochs,
-        seed=config.seed,
+        seed=data_seed(config),
         tokens_per_batch=config.data.tokens_per_batch,
-        rows_multiple=mesh.size * config.training.accumulate,
+        rows_multiple=mesh.size // hosts * config.training.accumulate,
         prefetch=config.data.prefetch,
         features=features.get("train"),
         **shape,
+        **share,
     )
     say(
         f"data: {corpus.name}, {', '.join(f'{len(split):,} {name}' for name, split in splits.items())}, "
@@ -79,9 +83,10 @@ def train(
             encoded[name],
             splits[name].labels,
             tokens_per_batch=config.data.eval_tokens_per_batch,
-            rows_multiple=mesh.size,
+            rows_multiple=mesh.size // hosts,
             features=features.get(name),
             **shape,
+            **share,
         )
 
     # ---- model, optimizer, step
@@ -99,15 +104,12 @@ def train(
     def apply(tree, rows, key):
         return model.apply({"params": tree}, rows, train=True, rngs={"dropout": key})
 
-    step = Compiled(
-        make_step(apply, loss, optimizer, config.training.accumulate, config.training.average_decay, config.loss.consistency),
-        "training step",
-        say,
-        donate=(0,),
-    )
-    forward = Compiled(lambda tree, rows: setup.predictor(model)(unflatten(tree), rows)[0], "evaluation", say)
-    state = replicate(state, mesh)
+    state = engine.place(state)
     best = jax.tree.map(jnp.copy, learned(state))
+    t = config.training
+    pure = make_step(apply, loss, optimizer, t.accumulate, t.average_decay, config.loss.consistency, engine.axis)
+    step = Compiled(engine.map(pure, state), "training step", say)
+    forward = Compiled(jax.jit(lambda tree, rows: setup.predictor(model)(unflatten(tree), rows)[0]), "evaluation", say)
     run_key = replicate(jax.random.key(config.seed + 1), mesh)
     rate = schedule(config.optimizer.learning_rate, steps, config.optimizer.schedule, config.optimizer.warmup_fraction)
     trained = sum(p.size for p in state.params.values())
@@ -125,21 +127,24 @@ def train(
         batches.set_state(meta["position"])
         say(f"resumed from {there[-1].name}")
     iterator = iter(batches)
-    history = rewind(log, int(state.step))
+    now = int(state.step)
+    history = rewind(log, now, write=leads())
+    state = engine.put(state)
 
     def save() -> None:
         meta = {"position": batches.get_state(), "config": json.loads(config.to_json_best_effort()), "progress": progress}
-        checkpoints.save(folder, int(state.step), {"state": state, "best": best}, meta, config.training.keep_checkpoints)
+        checkpoints.save(folder, now, {"state": engine.get(state), "best": best}, meta, config.training.keep_checkpoints)
 
     def record(line: dict[str, Any]) -> None:
         history.append(line)
-        with log.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        if leads():
+            with log.open("a") as file:
+                file.write(json.dumps(line) + "\n")
 
     def validate(now: int) -> None:
         nonlocal best
-        weights = learned(state)
-        logits = predict_logits(forward, weights | state.frozen, evaluation("validation"), len(corpus.validation), classes, mesh)
+        weights, frozen = engine.get((learned(state), state.frozen))
+        logits = predict_logits(forward, weights | frozen, evaluation("validation"), len(corpus.validation), classes, mesh)
         line = score_line(now, logits, corpus, config.training.select_by)
         record(line)
         better = progress["best_score"] is None or line["score"] > progress["best_score"]
@@ -156,25 +161,27 @@ def train(
     eval_every, log_every = config.training.eval_every_steps, config.training.log_every_steps
     epoch_ends = np.cumsum(batches.steps_per_epoch)
     since: list[Any] = []  # example ids of the batches since the last log, to name the documents of a bad step
-    now = int(state.step)
+    asked = False
     clock, compiling = time.perf_counter() - progress["unlogged_seconds"], step.seconds
     with stop.deferred():
         while now < steps and not progress["stopped"]:
             batch = next(iterator)
             since.append(batch.example)
-            state, sums = step(state, spread(batch, mesh), run_key)
+            state, sums = step(state, engine.spread(batch), run_key)
             now += 1
             ends_epoch = now in epoch_ends
             logs = now % log_every == 0 or ends_epoch or now == steps
             evaluates = now == steps or (now % eval_every == 0 if eval_every else ends_epoch)
-            saves = now == steps or now % config.training.checkpoint_every_steps == 0 or stop.asked
+            if hosts == 1 or logs:  # several processes agree on it where they wait for one another anyway
+                asked = any_process(stop.asked)
+            saves = now == steps or now % config.training.checkpoint_every_steps == 0 or asked
             if logs or evaluates or saves:
-                sums = {k: float(v) for k, v in sums.items()}  # waits for the device
+                sums = {k: float(v) for k, v in engine.get(sums).items()}  # waits for the device
                 seconds = time.perf_counter() - clock - (step.seconds - compiling)
                 check_finite(sums, now, since, corpus)
             if logs:
                 clock, compiling = time.perf_counter(), step.seconds
-                state = state.replace(sums=replicate(zero_sums(), mesh))
+                state = state.replace(sums=engine.put(engine.place(zero_sums())))
                 since.clear()
                 progress["seconds"] += seconds
                 progress["documents"] += int(sums["documents"])
@@ -184,7 +191,7 @@ def train(
             pause = time.perf_counter()
             if evaluates:
                 validate(now)
-            stopping = stop.asked and now < steps and not progress["stopped"]
+            stopping = asked and now < steps and not progress["stopped"]
             if saves or stopping or progress["stopped"]:
                 progress["unlogged_seconds"] = 0.0 if logs else seconds
                 save()
@@ -193,13 +200,14 @@ def train(
                 raise Interrupted(f"stopped at step {now} of {steps}; state saved in {folder}")
 
     # ---- the best weights, read once on every split
+    state = engine.get(state)
     logits = {}
     for name in ("validation", "test"):
         say(f"evaluating on {name}: {len(splits[name].ids)} documents")
         logits[name] = predict_logits(forward, best | state.frozen, evaluation(name), len(splits[name]), classes, mesh)
     facts = {
         "documents": progress["documents"],
-        "steps": int(state.step),
+        "steps": now,
         "epochs": config.training.total_epochs,
         "seconds": round(progress["seconds"], 2),
         "documents_per_second": round(progress["documents"] / max(progress["seconds"], 1e-9), 2),
@@ -223,4 +231,4 @@ def train(
         model=model,
         features=features,
     )
-    return result | {"params": jax.device_get(best | state.frozen)}
+    return result | {"params": jax.device_get(replicate(best | state.frozen, mesh))}

@@ -70,8 +70,8 @@ class StopSignals:
             raise Interrupted("stopped by a signal; nothing of the training is lost")
 
 
-def rewind(log: pathlib.Path, step: int) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl up to ``step``; later ones, of a process that was killed, are removed from the file.
+def rewind(log: pathlib.Path, step: int, write: bool = True) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl up to ``step``; with ``write``, later ones, of a process that was killed, are removed.
 
     A last line that was cut in the middle is removed too.
     """
@@ -84,6 +84,8 @@ def rewind(log: pathlib.Path, step: int) -> list[dict[str, Any]]:
         if line["step"] > step:
             break
         lines.append(line)
+    if not write:
+        return lines
     part = log.with_suffix(".part")
     part.write_text("".join(json.dumps(line) + "\n" for line in lines))
     os.replace(part, log)

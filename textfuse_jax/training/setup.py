@@ -14,7 +14,7 @@ import numpy as np
 import tokenizers
 from jax.sharding import Mesh
 
-from textfuse_jax.config import KNOWN_SHA256, ConfigError
+from textfuse_jax.config import KNOWN_SHA256, ConfigError, data_seed
 from textfuse_jax.data.corpus import Corpus, DataNotFound
 from textfuse_jax.data.pipeline import evaluation_batches
 from textfuse_jax.data.sources import load
@@ -86,7 +86,7 @@ def load_corpus(config) -> Corpus:
         except CheckpointNotFound as error:
             missing.append(error)
     try:
-        corpus = load(config.data, config.seed)
+        corpus = load(config.data, data_seed(config))
     except DataNotFound as error:
         raise DataNotFound("\n\n".join(map(str, [error, *missing]))) from error
     if missing:

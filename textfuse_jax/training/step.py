@@ -12,6 +12,7 @@ from flax import struct
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Int
 
+from textfuse_jax.dropout import is_number
 from textfuse_jax.training.losses import Loss, disagreement
 from textfuse_jax.types import TokenRows
 
@@ -70,6 +71,7 @@ def make_step(
     accumulate: int = 1,
     average_decay: float = 0.0,
     consistency: float = 0.0,
+    axis: str | None = None,
 ) -> Callable[[TrainState, TokenRows, Array], tuple[TrainState, Metrics]]:
     """The training step of a model.
 
@@ -82,6 +84,7 @@ def make_step(
       accumulate: the rows are processed in so many slices, one after another; must divide the rows of every batch.
       consistency: weight of the disagreement of two passes with different dropout masks (R-Drop); the loss is then the mean of
         the two passes' losses plus this times ``losses.disagreement``, at twice the work; 0 = one pass.
+      axis: the mapped axis over which the rows are divided, where the step is mapped by ``jax.pmap``; None: the rows are all.
       average_decay: d in ``average = d * average + (1 - d) * params``, d rising from 0 over the first steps; 0 = off.
 
     Returns:
@@ -91,7 +94,7 @@ def make_step(
     def loss_of(params, frozen, rows: TokenRows, key):
         logits, _ = apply(unflatten(params | frozen), rows, key)
         losses = loss(logits, rows.label)
-        if consistency:
+        if not is_number(consistency) or consistency:
             again, _ = apply(unflatten(params | frozen), rows, jax.random.fold_in(key, 1))
             apart = disagreement(logits, again, multi_label=rows.label.ndim == 3)
             losses = (losses + loss(again, rows.label)) / 2 + consistency * apart
@@ -123,6 +126,8 @@ def make_step(
 
     def step(state: TrainState, batch: TokenRows, key: Array) -> tuple[TrainState, Metrics]:
         gradients, sums = accumulated(state.params, state.frozen, batch, jax.random.fold_in(key, state.step))
+        if axis:
+            gradients, sums = jax.lax.psum((gradients, sums), axis)
         gradients = jax.tree.map(lambda g: g / jnp.maximum(sums["weight"], 1e-8), gradients)
         norm = optax.tree.norm(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)

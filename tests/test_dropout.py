@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from textfuse_jax.encoders.dropout import dropout, keep_mask, row_keys
+from textfuse_jax.dropout import ROWS, dropout, keep_mask, row_keys
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])
@@ -42,3 +42,17 @@ def test_masks_do_not_depend_on_the_number_of_devices():
     x = jnp.arange(8 * 5 * 6, dtype=jnp.float32).reshape(8, 5, 6)
     sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
     np.testing.assert_array_equal(jax.jit(draw)(jax.random.key(3), x), jax.jit(draw)(jax.random.key(3), sharded))
+
+
+def test_under_pmap_the_devices_draw_their_share_of_the_same_masks():
+    x = jnp.ones((8, 5, 6))
+    draw = lambda x, key: dropout(x, 0.3, row_keys(key, x.shape[0]))  # noqa: E731
+    mapped = jax.pmap(draw, axis_name=ROWS, in_axes=(0, None))(x.reshape(4, 2, 5, 6), jax.random.key(3))
+    np.testing.assert_array_equal(jax.jit(draw)(x, jax.random.key(3)), np.asarray(mapped).reshape(8, 5, 6))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.55])
+def test_a_traced_rate_draws_the_same_mask(rate):
+    keys = row_keys(jax.random.key(0), 4)
+    traced = jax.jit(lambda rate: keep_mask(keys, rate, (4, 1000)))(rate)
+    np.testing.assert_array_equal(keep_mask(keys, rate, (4, 1000)), traced)
