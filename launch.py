@@ -21,9 +21,7 @@ CONFIG = config_flags.DEFINE_config_file(
     accept_new_attributes=True,  # arguments of parts; any other unknown field is refused by validate, with the near one
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "The run folder; default runs/<config>/<time>.")
-COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "Several processes: host:port of process 0, or auto (Slurm, GKE, TPU pods)."
-)
+COORDINATOR = flags.DEFINE_string("coordinator", None, "Several processes: host:port of process 0, or auto (Slurm, GKE, TPU).")
 PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes, where --coordinator is an address.")
 PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
 RESUME = flags.DEFINE_bool("resume", False, "Go on from the newest checkpoint in --workdir; --config may then be left out.")

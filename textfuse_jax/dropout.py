@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt32
 
-
 ROWS = "rows"
 """Name of the mapped axis (``jax.pmap``) over which the rows of a batch are divided."""
 

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from textfuse_jax.encoders.attention import attention, saliency
 from textfuse_jax.dropout import keep_mask, row_keys
+from textfuse_jax.encoders.attention import attention, saliency
 
 DOCUMENT = jnp.array([[0, 0, 0, 1, 1, 2, 4, 4], [0, 0, 0, 0, 0, 0, 0, 0]])  # 4 slots, so 4 is padding
 POSITION = jnp.array([[0, 1, 2, 0, 1, 0, 0, 0], [0, 1, 2, 3, 4, 5, 6, 7]])

@@ -1,13 +1,17 @@
 import json
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 
 import jax
 import numpy as np
 import pytest
 
+from tests.launching import ROOT, environment
 from textfuse_jax.data.packing import assemble, plan
 from textfuse_jax.data.tokenize import encode
+from textfuse_jax.encoders import cache
 from textfuse_jax.encoders.architecture import scratch
 from textfuse_jax.encoders.cache import extract
 from textfuse_jax.encoders.encoder import Encoder
@@ -22,12 +26,12 @@ TEXTS = [
 TAPS = ("01/phrase", "02/document", "02/token", "00/sentence")
 
 
-@pytest.fixture(scope="module")
-def setting():
+def make_setting():
+    """A small encoder and texts; ``run(folder, ...)`` gives the features and how many batches were computed."""
     tokenizer = train_wordpiece(TEXTS, 120)
     encoded = encode(TEXTS, tokenizer, max_length=32, long_documents="windows", progress=False)
     encoder = Encoder(scratch(120, width=8, layers=2, heads=2, max_length=32), TAPS)
-    once = plan(encoded, row_lengths=(32, 48), tokens_per_batch=96)
+    once = plan(encoded, row_lengths=(32, 48), tokens_per_batch=48)
     labels = np.zeros(len(TEXTS), np.int32)
     batch = lambda b, **kwargs: assemble(encoded, labels, once, b, **kwargs)  # noqa: E731
     params = jax.jit(lambda: encoder.init(jax.random.key(0), batch(0), train=False))()
@@ -40,13 +44,18 @@ def setting():
 
     pieces = [once.pieces[a:b] for a, b in zip(once.bounds[:-1], once.bounds[1:])]
 
-    def run(folder, taps=TAPS, **kwargs):
+    def run(folder, taps=TAPS, apply=apply, drop=False, **kwargs):
         calls.clear()
-        kwargs = {"encoder": "e", "width": 8, "progress": False} | kwargs
-        found = extract(folder, apply, map(batch, range(once.batches)), pieces, encoded, taps, **kwargs)
+        kwargs = {"encoder": "e", "width": 8, "progress": False, "say": lambda _: None} | kwargs
+        found = extract(folder, apply, batch, pieces[: -1 if drop else None], encoded, taps, **kwargs)
         return found, len(calls)
 
     return namedtuple("Setting", "run batch apply plan")(run, batch, apply, once)
+
+
+@pytest.fixture(scope="module")
+def setting():
+    return make_setting()
 
 
 def test_stored_features_fill_any_batch_as_the_encoder_does(setting, tmp_path):
@@ -69,16 +78,56 @@ def test_made_once_and_made_anew_when_the_key_changes(setting, tmp_path):
     assert computed and half["02/token"].dtype == np.float16
     (tmp_path / "train" / "manifest.json").unlink()
     assert setting.run(tmp_path / "train")[1]
-    assert [path.name for path in tmp_path.iterdir()] == ["train"]
-    assert json.loads((tmp_path / "train" / "manifest.json").read_text())["taps"] == sorted(TAPS)
+    assert json.loads((tmp_path / "train" / "manifest.json").read_text())["crc32"].keys() == set(TAPS)
+    assert not (tmp_path / "train" / "journal.jsonl").exists()
 
 
-def test_an_interruption_leaves_nothing_behind(setting, tmp_path, monkeypatch):
-    with pytest.raises(ZeroDivisionError):
-        extract_with = setting.run
-        monkeypatch.setattr("textfuse_jax.encoders.cache.units_of", lambda *_: 1 // 0)
-        extract_with(tmp_path / "train")
-    assert list(tmp_path.iterdir()) == []
+def test_a_killed_extraction_goes_on_where_it_was(setting, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "FLUSH_EVERY", 1)
+    whole, batches = setting.run(tmp_path / "whole")
+    code = f"""
+import os
+from tests.encoders import test_cache
+from textfuse_jax.encoders import cache
+cache.FLUSH_EVERY, batches = 1, [0]
+setting = test_cache.make_setting()
+def apply(rows, plain=setting.apply):
+    batches[0] += 1
+    if batches[0] == 3:
+        os.kill(os.getpid(), 9)
+    return plain(rows)
+setting.run({str(tmp_path / "killed")!r}, apply=apply)
+"""
+    killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    assert killed.returncode == -9, killed.stderr
+    with (tmp_path / "killed" / "journal.jsonl").open("a") as journal:
+        journal.write('{"done": [')  # cut in the middle
+    features, computed = setting.run(tmp_path / "killed")
+    assert batches > 2 and computed == batches - 1  # the first was stored while the second ran
+    for tap in TAPS:
+        np.testing.assert_allclose(features[tap], whole[tap], atol=1e-6)
+
+
+def test_a_flipped_bit_is_found_and_mended(setting, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "CHUNK", 256)
+    whole, batches = setting.run(tmp_path / "train")
+    path = tmp_path / "train" / "02_token.npy"
+    for position in (path.stat().st_size - 40, 700, 10):  # the last also hits the header
+        data = bytearray(path.read_bytes())
+        data[position] ^= 4
+        path.write_bytes(data)
+        said = []
+        features, computed = setting.run(tmp_path / "train", say=said.append)
+        assert "damaged" in said[0] and 0 < computed <= batches
+        for tap in TAPS:
+            np.testing.assert_allclose(features[tap], whole[tap], atol=1e-6)
+    assert computed == batches
+    assert setting.run(tmp_path / "train")[1] == 0
+
+
+def test_batches_that_miss_a_piece_are_refused(setting, tmp_path):
+    with pytest.raises(ValueError, match="is in 0 batches, must be in one"):
+        setting.run(tmp_path / "train", drop=True)
 
 
 def test_a_full_disk_is_told_before_anything_is_computed(setting, tmp_path, monkeypatch):

@@ -94,7 +94,7 @@ def test_partition_by_rules():
 
 
 def test_address_without_numbers_is_refused():
-    with pytest.raises(ValueError, match="--processes=N and --process=0..N-1, got None and 1"):
+    with pytest.raises(ValueError, match=r"--processes=N and --process=0\.\.N-1, got None and 1"):
         parallel.connect("localhost:1234", None, 1)
 
 

@@ -1,15 +1,28 @@
-"""Features of a frozen encoder, computed once: a memory-mapped flat array for each tap, and a manifest that dates it."""
+"""Features of a frozen encoder, computed once: resumable to the batch, checksummed, dated by all they depend on.
+
+A folder holds the features of one split:
+
+    <LL>_<scale>.npy   a flat array [units, d] for each tap, the units of all pieces end to end; memory-mapped
+    journal.jsonl      while it is being made: the batches that are done, a line each
+    manifest.json      at the end: what the features depend on, and a CRC-32 for every ``CHUNK`` bytes of every array
+    .lock              held by the process that writes; others wait and then read
+
+A process that is killed leaves arrays and journal; the next one computes the batches that the journal lacks. A chunk
+whose checksum is wrong is found when the folder is opened, and the batches it holds are computed anew.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pathlib
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import filelock
 import numpy as np
 from jaxtyping import Array, Float, Int
 from rich.console import Console
@@ -20,6 +33,9 @@ from textfuse_jax.segments import units_of
 from textfuse_jax.types import TokenRows, parse_tap
 
 PRECISIONS = ("float16", "float32")
+CHUNK = 1 << 22
+FLUSH_EVERY = 20
+"""Batches between two entries of the journal: what a killed process may have to compute again."""
 _SPARE = 0.05  # share of the free disk that is left alone
 
 
@@ -37,8 +53,8 @@ class Encoded(Protocol):
 def extract(
     folder: pathlib.Path,
     apply: Callable[[TokenRows], Mapping[str, Float[Array, "r u d"]]],
-    batches: Iterable[TokenRows],
-    pieces: Iterable[Int[np.ndarray, "j"]],
+    batch: Callable[[int], TokenRows],
+    pieces: Sequence[Int[np.ndarray, "j"]],
     encoded: Encoded,
     taps: Sequence[str],
     *,
@@ -46,16 +62,17 @@ def extract(
     width: int,
     precision: str = "float32",
     progress: bool = True,
+    say: Callable[[str], None] = print,
 ) -> dict[str, Float[np.memmap, "k d"]]:
     """For each tap the features of all units of all pieces, from ``folder`` if they are there, else computed and stored.
 
-    What is stored is dated by ``encoder``, the encoded texts, the taps and the precision; if any of these differs, or the
-    folder was not finished, it is made anew. The arrays are written beside the folder and renamed into place at the end.
+    What is stored is dated by ``encoder``, the encoded texts, the precision and the division into batches; if one of these
+    differs, everything is made anew. If only some of it is missing or damaged, that is.
 
     Args:
-      folder: of one split's features; its parents are made.
+      folder: of one split's features; made where it isn't there.
       apply: the encoder with frozen parameters, best compiled by the caller.
-      batches: rows that hold every piece once, in any order.
+      batch: the rows of each batch; together the batches hold every piece once.
       pieces: of each batch, the indices in ``encoded`` of its pieces by row and slot, as in ``data.packing.Plan``.
       encoded: the pieces.
       taps: names such as "06/phrase". A folder that holds these and more is used as it is.
@@ -63,71 +80,164 @@ def extract(
       width: feature width d.
       precision: "float32" or "float16" (half the disk, 3 decimal digits).
       progress: show documents a second and time left on stderr.
+      say: takes a line when features are found, resumed or damaged.
 
     Raises:
-      ValueError: unknown precision, or a scale without any unit.
+      ValueError: unknown precision, or a scale without any unit; the batches don't hold every piece exactly once.
       OSError: the arrays would not fit on the disk; nothing was computed.
-      RuntimeError: the batches did not hold every piece exactly once.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    folder = pathlib.Path(folder)
-    key = {"encoder": encoder, "texts": _digest(encoded), "width": width, "precision": precision}
-    if (found := _open(folder, key, taps)) is not None:
-        return found
     sizes = {tap: int(encoded.unit_bounds(parse_tap(tap)[1])[-1]) for tap in taps}
     for tap, size in sizes.items():
         if not size:
             raise ValueError(f"tap {tap!r}: no document has a unit of this scale; are all texts empty?")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _check_disk(folder.parent, sum(sizes.values()) * width * np.dtype(precision).itemsize)
-    partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    times = np.bincount(np.concatenate(list(pieces)), minlength=len(encoded.counts["document"]))
+    if (times != 1).any():
+        piece = int(np.flatnonzero(times != 1)[0])
+        raise ValueError(f"piece {piece} is in {times[piece]} batches, must be in one; use data.pipeline.evaluation_batches")
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    key = {"encoder": encoder, "texts": _digest(encoded), "width": width, "precision": precision, "batches": len(pieces)}
+    with filelock.FileLock(folder / ".lock"):
+        todo = _todo(folder, key, taps, pieces, encoded, say)
+        if not todo:
+            return _open(folder, taps)
+        fresh = {tap: size for tap, size in sizes.items() if not (folder / _file(tap)).exists()}
+        _check_disk(folder, sum(fresh.values()) * width * np.dtype(precision).itemsize)
+        for tap, size in fresh.items():
+            np.lib.format.open_memmap(folder / _file(tap), "w+", np.dtype(precision), (size, width))
+        journal = folder / "journal.jsonl"
+        with journal.open("a", encoding="utf-8") as log:
+            if log.tell() == 0:
+                log.write(json.dumps(key | {"taps": sorted(taps)}) + "\n")
+            files = {tap: np.load(folder / _file(tap), mmap_mode="r+") for tap in taps}
+            _fill(files, apply, batch, pieces, todo, encoded, progress, log)
+        chunks = {tap: _checksums(folder / _file(tap)) for tap in taps}
+        part = folder / "manifest.part"
+        part.write_text(json.dumps(key | {"crc32": chunks}, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, folder / "manifest.json")
+        journal.unlink()
+        return _open(folder, taps)
+
+
+def _todo(folder: pathlib.Path, key: dict, taps: Sequence[str], pieces: Sequence, encoded: Encoded, say) -> list[int]:
+    """The batches still to compute; removes what is of other features. Leaves the folder without manifest unless empty."""
+    everything = list(range(len(pieces)))
+    manifest, journal = folder / "manifest.json", folder / "journal.jsonl"
+    if manifest.exists():
+        stored = json.loads(manifest.read_text(encoding="utf-8"))
+        known = stored.pop("crc32")
+        if stored == key and set(taps) <= set(known):
+            damaged = {tap: _damaged(folder / _file(tap), known[tap]) for tap in taps}
+            todo = _batches_in(damaged, pieces, encoded, folder)
+            if not todo:
+                say(f"features: {folder}")
+                return []
+            say(f"features: {sum(map(len, damaged.values()))} damaged chunks in {folder}, {len(todo)} batches are computed anew")
+            _begin(folder, key, taps, [b for b in everything if b not in set(todo)])
+            return todo
+    elif journal.exists():
+        lines = [_parsed(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+        if lines and lines[0] == key | {"taps": sorted(taps)} and all((folder / _file(tap)).exists() for tap in taps):
+            done = {b for line in lines[1:] if line for b in line["done"]}
+            say(f"features: {len(done)} of {len(pieces)} batches are there, going on in {folder}")
+            _begin(folder, key, taps, sorted(done))  # without a line that was cut in the middle
+            return [b for b in everything if b not in done]
+    for path in folder.iterdir():
+        if path.name != ".lock":
+            path.unlink()
+    return everything
+
+
+def _begin(folder: pathlib.Path, key: dict, taps: Sequence[str], done: list[int]) -> None:
+    """A journal that holds ``done``, in place of manifest and journal."""
+    part = folder / "journal.part"
+    part.write_text(json.dumps(key | {"taps": sorted(taps)}) + "\n" + json.dumps({"done": done}) + "\n", encoding="utf-8")
+    os.replace(part, folder / "journal.jsonl")
+    (folder / "manifest.json").unlink(missing_ok=True)
+
+
+def _parsed(line: str) -> dict | None:
     try:
-        files = {
-            tap: np.lib.format.open_memmap(partial / _file(tap), "w+", np.dtype(precision), (size, width))
-            for tap, size in sizes.items()
-        }
-        _fill(files, apply, batches, pieces, encoded, progress)
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
+
+
+def _fill(files, apply, batch, pieces, todo: list[int], encoded: Encoded, progress: bool, log) -> None:
+    """Writes the units of each batch to their places; a row holds them in the order of its slots, padding at its end."""
+    bounds = {tap: encoded.unit_bounds(parse_tap(tap)[1]) for tap in files}
+    done: list[int] = []
+
+    def flush() -> None:
         for file in files.values():
             file.flush()
-        del files
-        (partial / "manifest.json").write_text(json.dumps(key | {"taps": sorted(taps)}, indent=2) + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return _open(folder, key, taps)
+        log.write(json.dumps({"done": done}) + "\n")
+        log.flush()
+        os.fsync(log.fileno())
+        done.clear()
 
+    def store(number: int, rows: TokenRows, features: Mapping[str, Array]) -> None:
+        held = pieces[number]
+        for tap, file in files.items():
+            scale = parse_tap(tap)[1]
+            document = np.asarray(units_of(rows, scale).document)
+            starts, counts = bounds[tap][held], encoded.counts[scale][held]
+            inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+            file[np.repeat(starts, counts) + inside] = np.asarray(features[tap])[document < rows.slots]
+        done.append(number)
+        if len(done) == FLUSH_EVERY:
+            flush()
 
-def _fill(files: Mapping[str, np.ndarray], apply, batches, pieces, encoded: Encoded, progress: bool) -> None:
-    """Writes the units of each batch to their places; a row holds them in the order of its slots, padding at its end."""
-    total = len(encoded.counts["document"])
-    seen = np.zeros(total, np.int64)
-    bounds = {tap: encoded.unit_bounds(parse_tap(tap)[1]) for tap in files}
     with _progress(progress) as bar:
-        task = bar.add_task("encoding", total=total)
-        for rows, held in zip(batches, pieces, strict=True):
+        task = bar.add_task("encoding", total=sum(len(pieces[b]) for b in todo))
+        waiting: tuple | None = None  # one batch behind: the host stores and packs while the device computes
+        for number in todo:
+            rows = batch(number)
             features = apply(rows)
-            np.add.at(seen, held, 1)
-            for tap, file in files.items():
-                document = np.asarray(units_of(rows, parse_tap(tap)[1]).document)
-                starts, counts = bounds[tap][held], encoded.counts[parse_tap(tap)[1]][held]
-                inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-                file[np.repeat(starts, counts) + inside] = np.asarray(features[tap])[document < rows.slots]
-            bar.advance(task, len(held))
-    if (seen != 1).any():
-        piece = int(np.flatnonzero(seen != 1)[0])
-        raise RuntimeError(f"piece {piece} was in {seen[piece]} batches, must be in one; use data.pipeline.evaluation_batches")
+            if waiting:
+                store(*waiting)
+                bar.advance(task, len(pieces[waiting[0]]))
+            waiting = (number, rows, features)
+        store(*waiting)
+        bar.advance(task, len(pieces[waiting[0]]))
+    flush()
 
 
-def _open(folder: pathlib.Path, key: Mapping[str, Any], taps: Sequence[str]) -> dict[str, np.memmap] | None:
-    """The stored arrays, or None if there are none for this key."""
-    manifest = folder / "manifest.json"
-    if not manifest.is_file():
-        return None
-    stored = json.loads(manifest.read_text(encoding="utf-8"))
-    if not set(taps) <= set(stored.pop("taps")) or stored != key:
-        return None
+def _checksums(path: pathlib.Path) -> list[int]:
+    with path.open("rb") as file:
+        return [zlib.crc32(chunk) for chunk in iter(lambda: file.read(CHUNK), b"")]
+
+
+def _damaged(path: pathlib.Path, known: list[int]) -> list[int]:
+    """Chunks whose checksum is not the known one; all, if the file is gone or of another size."""
+    if not path.exists():
+        return list(range(len(known)))
+    now = _checksums(path)
+    return list(range(len(known))) if len(now) != len(known) else [i for i, (a, b) in enumerate(zip(now, known)) if a != b]
+
+
+def _batches_in(damaged: Mapping[str, list[int]], pieces: Sequence, encoded: Encoded, folder: pathlib.Path) -> list[int]:
+    """The batches that hold units of damaged chunks. An array whose header is hit is removed, and all are to compute."""
+    todo: set[int] = set()
+    for tap, chunks in damaged.items():
+        if not chunks:
+            continue
+        path = folder / _file(tap)
+        if 0 in chunks:  # it holds the header too, which can't be trusted
+            path.unlink(missing_ok=True)
+            return list(range(len(pieces)))
+        array = np.load(path, mmap_mode="r")
+        size, bounds = array.shape[1] * array.itemsize, encoded.unit_bounds(parse_tap(tap)[1])
+        for chunk in chunks:
+            first, last = (chunk * CHUNK - array.offset) // size, ((chunk + 1) * CHUNK - array.offset) // size
+            hit = np.arange(*np.clip(np.searchsorted(bounds, [first, last], side="right") + [-1, 0], 0, len(bounds) - 1))
+            todo.update(b for b, held in enumerate(pieces) if np.isin(held, hit).any())
+    return sorted(todo)
+
+
+def _open(folder: pathlib.Path, taps: Sequence[str]) -> dict[str, np.memmap]:
     return {tap: np.load(folder / _file(tap), mmap_mode="r") for tap in taps}
 
 

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from textfuse_jax.dropout import dropout, row_keys
 from textfuse_jax.encoders.architecture import Architecture
 from textfuse_jax.encoders.attention import attention, saliency
-from textfuse_jax.dropout import dropout, row_keys
 from textfuse_jax.encoders.linear import Linear
 
 ACTIVATIONS = {

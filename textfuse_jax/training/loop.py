@@ -58,7 +58,7 @@ def train(
     encoded = {name: setup.encode_split(config, encoder.tokenizer, split.texts) for name, split in splits.items()}
     features = {}
     if config.encoder.mode == "cached":
-        features = {name: setup.cached_features(config, name, encoder, encoded[name], corpus, mesh) for name in splits}
+        features = {name: setup.cached_features(config, name, encoder, encoded[name], corpus, say) for name in splits}
     shape = dict(row_lengths=config.data.row_lengths, packed=config.data.packed)
     batches = train_batches(
         encoded["train"],

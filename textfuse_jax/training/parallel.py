@@ -90,11 +90,8 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 def _put(x: Any, sharding: NamedSharding) -> jax.Array:
     """``jax.device_put``; with several processes each holds the whole array and puts its own devices' parts."""
-    if (
-        jax.process_count() == 1
-        or not sharding.mesh.is_multi_process
-        or (isinstance(x, jax.Array) and not x.is_fully_addressable)
-    ):
+    placed = isinstance(x, jax.Array) and not x.is_fully_addressable
+    if placed or not sharding.mesh.is_multi_process:
         return jax.device_put(x, sharding)
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_put(jax.random.key_data(x), sharding))
@@ -132,11 +129,7 @@ def partition(name: str, shape: Sequence[int], devices: int, rules: Sequence[tup
       devices: size of the mesh; a dimension that is no multiple of it can't be divided.
       rules: ``(pattern, dimension)``; dimension -1 takes the largest that can be divided, None none.
     """
-    for pattern, dimension in rules:
-        if re.search(pattern, name):
-            break
-    else:
-        return PartitionSpec()
+    dimension = next((dimension for pattern, dimension in rules if re.search(pattern, name)), None)
     if dimension is None or int(np.prod(shape)) < SMALLEST:
         return PartitionSpec()
     whole = [i for i, size in enumerate(shape) if size % devices == 0]

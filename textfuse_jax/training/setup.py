@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tokenizers
-from jax.sharding import Mesh
 
 from textfuse_jax.config import KNOWN_SHA256, ConfigError, data_seed
 from textfuse_jax.data.corpus import Corpus, DataNotFound
@@ -28,7 +27,7 @@ from textfuse_jax.encoders.tokenizers import load_tokenizer, pad_id, train_wordp
 from textfuse_jax.encoders.weights import load_params
 from textfuse_jax.models.classifier import TextGraphClassifier, build_model, taps_of
 from textfuse_jax.training.optimizer import depth_of
-from textfuse_jax.training.parallel import replicate, spread
+from textfuse_jax.training.parallel import leads, own_mesh, replicate, spread
 from textfuse_jax.training.step import flatten
 from textfuse_jax.types import parse_tap
 
@@ -174,15 +173,19 @@ def predictor(model: TextGraphClassifier) -> Callable:
     return lambda params, rows: model.apply({"params": params}, rows, train=False)
 
 
-def cached_features(config, name: str, encoder: TextEncoder, encoded: Encoded, corpus: Corpus, mesh: Mesh) -> Features:
+def cached_features(config, name: str, encoder: TextEncoder, encoded: Encoded, corpus: Corpus, say: Callable) -> Features:
     """The frozen encoder's features of one split, from the cache or computed now, tap -> float[units, d] on disk.
 
     Args:
       name: train, validation or test.
+      say: takes a line about what was found.
+
+    Of several processes one computes, with its own devices; the others wait and read.
 
     Raises:
-      OSError: they would not fit on the disk; nothing was computed.
+      ConfigError: they would not fit on the disk; nothing was computed.
     """
+    mesh = own_mesh()
     e = config.encoder
     taps = taps_of(config.model)
     module = Encoder(encoder.architecture, taps, frozen_layers=encoder.architecture.layers + 1, dtype=jnp.dtype(e.dtype))
@@ -198,17 +201,25 @@ def cached_features(config, name: str, encoder: TextEncoder, encoded: Encoded, c
     )
     (once,) = batches.plans
     root = pathlib.Path(e.cache_dir) if e.cache_dir else pathlib.Path.home() / ".cache" / "textfuse_jax"
-    return extract(
-        root / f"{corpus.name.replace(':', '_').replace('/', '_')}-{name}-{corpus.fingerprint()[:12]}-{encoder.fingerprint[:12]}",
-        lambda rows: forward(params, spread(rows, mesh)),
-        batches,
-        (once.pieces[once.bounds[b] : once.bounds[b + 1]] for b in range(once.batches)),
-        encoded,
-        taps,
-        encoder=f"{encoder.fingerprint} {e.dtype}",
-        width=encoder.architecture.width,
-        precision=e.cache_dtype,
+    folder = (
+        root / f"{corpus.name.replace(':', '_').replace('/', '_')}-{name}-{corpus.fingerprint()[:12]}-{encoder.fingerprint[:12]}"
     )
+    try:
+        return extract(
+            folder,
+            lambda rows: forward(params, spread(rows, mesh)),
+            batches.batch,
+            [once.pieces[once.bounds[b] : once.bounds[b + 1]] for b in range(once.batches)],
+            encoded,
+            taps,
+            encoder=f"{encoder.fingerprint} {e.dtype}",
+            width=encoder.architecture.width,
+            precision=e.cache_dtype,
+            progress=leads(),
+            say=say,
+        )
+    except OSError as error:
+        raise ConfigError(f"config.encoder.cache_dir: {error}") from error
 
 
 def take_features(features: Features | None, encoded: Encoded, pieces: np.ndarray) -> Features | None:
