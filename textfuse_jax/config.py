@@ -33,6 +33,8 @@ def default_config() -> ConfigDict:
     data.seed = -1  # of splits, samples and the order of documents; -1 = config.seed. Trials of a sweep share it
     data.source = "ag_news"
     data.where = ConfigDict()
+    data.folds = 0  # a sweep over data.fold divides the training split into so many
+    data.fold = 0
     data.max_length = 128  # tokens a document (or window), [CLS] and [SEP] counted
     data.long_documents = "truncate"  # truncate | windows
     data.window_stride = 64  # tokens from one window's start to the next, where no sentence ends

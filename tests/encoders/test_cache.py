@@ -98,7 +98,9 @@ def apply(rows, plain=setting.apply):
     return plain(rows)
 setting.run({str(tmp_path / "killed")!r}, apply=apply)
 """
-    killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+    )
     assert killed.returncode == -9, killed.stderr
     with (tmp_path / "killed" / "journal.jsonl").open("a") as journal:
         journal.write('{"done": [')  # cut in the middle

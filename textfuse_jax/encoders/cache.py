@@ -20,7 +20,7 @@ import pathlib
 import shutil
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import filelock
 import numpy as np

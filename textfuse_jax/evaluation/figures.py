@@ -227,3 +227,22 @@ def length_accuracy(lengths: Int[np.ndarray, "n"], correct: Bool[np.ndarray, "n"
     ax.grid(False, axis="x")
     ax.legend(frameon=False, loc="best")
     return figure
+
+
+def sweep_dots(labels: Sequence[str], values: Sequence[Sequence[float]], metric: str, most: int = 25) -> Figure:
+    """A row a setting, best first: a dot for each of its trials and a bar at their mean; the best ``most`` settings."""
+    shown = [(textwrap.shorten(label, 60, placeholder=" ..."), v) for label, v in zip(labels, values) if len(v)][:most]
+    figure = new_figure(8, 1.4 + 0.32 * len(shown))
+    ax = figure.subplots()
+    _tidy(ax)
+    for row, (_, found) in enumerate(shown):
+        jitter = (np.arange(len(found)) % 5 - 2) * 0.08
+        ax.plot(found, row + jitter, "o", color=BLUE, markersize=4, alpha=0.6, markeredgewidth=0)
+        ax.plot([np.mean(found)] * 2, [row - 0.35, row + 0.35], color=VERMILION, linewidth=2)
+    ax.set_yticks(range(len(shown)), [label for label, _ in shown], fontsize=8)
+    ax.invert_yaxis()
+    ax.set_xlabel(f"{metric} on validation: trials (dots) and their mean (bar)")
+    hidden = len(labels) - len(shown)
+    if hidden:
+        ax.set_title(f"the best {len(shown)} settings; {hidden} more are in sweep.jsonl", fontsize=9)
+    return figure

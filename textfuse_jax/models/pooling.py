@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from textfuse_jax.dropout import is_number
 from textfuse_jax.segments import gather, segment_count, segment_max, segment_mean, segment_softmax, segment_sum
 from textfuse_jax.types import NodeRows, Out
 
@@ -112,7 +113,7 @@ class Hybrid(nn.Module):
                 raise ValueError(f'Hybrid alpha must be in [0, 1], "learned" or "per_dimension", got {self.alpha!r}')
             shape = () if self.alpha == "learned" else (d,)
             return nn.sigmoid(self.param("alpha", nn.initializers.zeros, shape))
-        if not 0 <= self.alpha <= 1:
+        if is_number(self.alpha) and not 0 <= self.alpha <= 1:
             raise ValueError(f'Hybrid alpha must be in [0, 1], "learned" or "per_dimension", got {self.alpha}')
         return jnp.asarray(self.alpha, jnp.float32)
 

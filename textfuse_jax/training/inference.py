@@ -14,15 +14,21 @@ from textfuse_jax.evaluation.metrics import decide
 from textfuse_jax.training.parallel import add_processes, local, spread
 
 
-def predict_logits(forward: Callable, params: Any, batches: Batches, documents: int, classes: int, mesh: Mesh) -> np.ndarray:
-    """Logits of every document of a split, f32 [n, c]; windows of one document are averaged by their weight."""
-    total = np.zeros((documents, classes), np.float32)
+def predict_logits(
+    forward: Callable, params: Any, batches: Batches, documents: int, classes: int, mesh: Mesh, lead: tuple[int, ...] = ()
+) -> np.ndarray:
+    """Logits of every document of a split, f32 [*lead, n, c]; windows of one document are averaged by their weight.
+
+    Args:
+      lead: what the logits of ``forward`` have before rows, slots and classes: the trials of a sweep.
+    """
+    total = np.zeros((*lead, documents, classes), np.float32)
     weight = np.zeros((documents, 1), np.float32)
 
     def take(rows, logits) -> None:
         here = np.asarray(rows.example) >= 0
         where, w = np.asarray(rows.example)[here], np.asarray(rows.weight)[here][:, None]
-        np.add.at(total, where, w * local(logits)[here])
+        np.add.at(total, (..., where, slice(None)), w * local(logits)[..., here, :])
         np.add.at(weight, where, w)
 
     waiting = None  # one batch behind: the host gathers while the device computes

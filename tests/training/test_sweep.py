@@ -1,0 +1,118 @@
+"""Trials trained together end where each ends alone; a sweep from launch.py chooses on validation."""
+
+import json
+
+import numpy as np
+import pytest
+
+from configs import quickstart
+from tests.launching import SMALL, launch, write_corpus
+from textfuse_jax.config import ConfigError
+from textfuse_jax.experiment import read_config
+from textfuse_jax.training import setup, sweep
+
+AXES = (
+    "seed=0..1; optimizer.learning_rate=1e-3,1e-2; model.head_args.dropout=0.0,0.3; model.pooling_args.alpha=0.2; "
+    "loss.label_smoothing=0.1; optimizer.weight_decay=0.01"
+)
+
+
+@pytest.fixture(scope="module")
+def corpus_file(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("data") / "corpus.csv")
+
+
+@pytest.fixture(scope="module")
+def setting(corpus_file):
+    config = quickstart.get_config("scratch,runlocal")
+    config.data.source, config.data.path, config.data.train_rows, config.data.seed = "file", str(corpus_file), 0, 0
+    config.data.folds, config.training.total_epochs = 3, 2
+    config.encoder.scratch.update(dict(vocab_size=500, width=16, layers=1, heads=2, feed_forward=32))
+    config.model.levels, config.model.width = ("00/phrase", "01/sentence"), 16
+    return config, sweep.prepare(config, setup.load_corpus(config), lambda _: None)
+
+
+def quiet(_):
+    pass
+
+
+def test_a_trial_among_many_ends_as_it_does_alone(setting):
+    config, material = setting
+    axes = sweep.parse_sweep(AXES)
+    trials = sweep.combinations(axes)
+    together = sweep.Trials(config, material, list(axes), len(trials), quiet)
+    results, logits = together.run(trials), together.test_logits()
+    assert len({round(r["validation"]["nll"], 4) for r in results}) > 2
+    alone = sweep.Trials(config, material, list(axes), 1, quiet)
+    for i in (0, 3, len(trials) - 1):
+        (one,) = alone.run([trials[i]])
+        assert one["best_step"] == results[i]["best_step"] and one["trial"] == trials[i]
+        np.testing.assert_allclose(one["validation"]["nll"], results[i]["validation"]["nll"], rtol=2e-4)
+        np.testing.assert_allclose(alone.test_logits()[0], logits[i], atol=2e-3)
+
+
+def test_folds_hold_out_what_they_train_without(setting):
+    config, material = setting
+    fold = sweep.folds_of(material.corpus, 3, 0)
+    labels = material.corpus.train.labels
+    for k in range(3):
+        for name in np.unique(labels):
+            assert abs(((fold == k) & (labels == name)).sum() - (labels == name).sum() / 3) <= 1
+    trials = [{"data.fold": k, "seed": 0} for k in range(3)]
+    results = sweep.Trials(config, material, ["data.fold", "seed"], 3, quiet).run(trials)
+    assert [r["validation"]["n"] for r in results] == [(fold == k).sum() for k in range(3)]
+
+
+def test_the_text_of_a_sweep():
+    axes = sweep.parse_sweep('seed=0..3; optimizer.learning_rate=1e-3, 3e-3; model.pooling="a:B","c:D"; data.x=(1,2),(3,)')
+    assert axes["seed"] == (0, 1, 2, 3) and axes["optimizer.learning_rate"] == (1e-3, 3e-3)
+    assert axes["model.pooling"] == ("a:B", "c:D") and axes["data.x"] == ((1, 2), (3,))
+    parts = sweep.groups(axes)
+    assert len(parts) == 4 and all(len(trials) == 8 for _, trials in parts)
+    for wrong in ("", "seed", "seed=", "seed=a b"):
+        with pytest.raises(ConfigError, match="--sweep"):
+            sweep.parse_sweep(wrong)
+
+
+def test_summary_is_over_seeds_and_folds():
+    rows = [
+        {"trial": {"seed": seed, "optimizer.learning_rate": rate}, "validation": {"accuracy": 0.5 + 0.1 * seed + rate}}
+        for seed in (0, 1)
+        for rate in (0.1, 0.2)
+    ]
+    rows.append({"trial": {"seed": 0, "optimizer.learning_rate": 9.0}, "validation": {}})  # diverged
+    best, second, worst = sweep.summary_of(rows, "accuracy")
+    assert best["setting"] == {"optimizer.learning_rate": 0.2} and best["trials"] == 2
+    np.testing.assert_allclose([best["mean"], best["sd"]], [0.75, 0.1 / 2**0.5])
+    assert second["setting"] == {"optimizer.learning_rate": 0.1} and worst["mean"] == -np.inf
+
+
+@pytest.mark.slow
+def test_launch_sweeps_and_goes_on(corpus_file, tmp_path):
+    folder = tmp_path / "sweep"
+    arguments = (
+        *SMALL,
+        f"--config.data.path={corpus_file}",
+        "--config.training.total_epochs=1",
+        "--sweep=model.propagate_args.rounds=1,2; seed=0..1; optimizer.learning_rate=1e-3,1e-2",
+        f"--workdir={folder}",
+    )
+    done = launch(*arguments)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((folder / "result.json").read_text())
+    assert result["trials"] == 8 and len(result["settings"]) == 4 and result["test"]["accuracy"]["n"] == 2
+    assert result["chosen"] == max(result["settings"], key=lambda row: row["mean"])["setting"]
+    assert (folder / "figures" / "sweep.png").stat().st_size > 10_000 and read_config(folder / "config.json").data.seed == 0
+    lines = folder / "sweep.jsonl"
+    whole = lines.read_text().splitlines()
+    assert len(whole) == 8
+    lines.write_text("\n".join(whole[:4]) + "\n")  # as after a kill between the groups
+    again = launch(*arguments, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert [json.loads(line) for line in lines.read_text().splitlines()] == [json.loads(line) for line in whole]
+    refused = launch(*arguments)
+    assert refused.returncode == 2 and "--resume" in refused.stderr
+    misspelt = launch(
+        *SMALL, f"--config.data.path={corpus_file}", "--sweep=optimiser.learning_rate=1", f"--workdir={tmp_path / 'x'}"
+    )
+    assert misspelt.returncode == 2 and "optimiser" in misspelt.stderr

@@ -1,0 +1,166 @@
+"""One sweep from config to folder: ``launch.py --config=... --sweep="seed=0..4; optimizer.learning_rate=1e-4,1e-3"``.
+
+The folder holds config.json, environment.json, sweep.jsonl (a line a trial), and at the end result.json, sweep.md and
+figures/sweep.png. The setting with the best mean on validation is chosen; only its trials read the test split, at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from textfuse_jax.config import ConfigError, data_seed, validate
+from textfuse_jax.evaluation import figures
+from textfuse_jax.evaluation.metrics import classification_metrics
+from textfuse_jax.evaluation.records import append_result, environment, hardware, read_results, write_json
+from textfuse_jax.evaluation.report import markdown_table
+from textfuse_jax.experiment import RunFolderError, differences, read_config
+from textfuse_jax.training import setup
+from textfuse_jax.training.inference import to_probabilities
+from textfuse_jax.training.sweep import Trials, check_axes, groups, parse_sweep, prepare, setting_of, summary_of, with_fields
+
+METRICS = ("accuracy", "f1_macro", "auc_ovr", "nll")
+
+
+def run_sweep(
+    config: ConfigDict, text: str, workdir: pathlib.Path, resume: bool = False, say: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """Trains every trial of a sweep, chooses the best setting on validation and reads the test split with its trials.
+
+    Args:
+      config: what the trials have in common; ``config.data.seed`` is set to the config's seed, so that all trials share splits.
+      text: as ``sweep.parse_sweep`` reads it.
+      workdir: the sweep's folder.
+      resume: go on with the groups of trials that the folder lacks.
+      say: takes lines of progress; default prints them.
+
+    Returns:
+      What stands in result.json.
+
+    Raises:
+      ConfigError: a fault in the sweep or in the config of one of its trials; told before anything is computed.
+      RunFolderError: the folder holds another sweep.
+    """
+    say = say or (lambda line: print(line, flush=True))
+    axes = parse_sweep(text)
+    config = ConfigDict(config)
+    config.data.seed = data_seed(config)
+    check_axes(config, axes)
+    parts = groups(axes)
+    for fixed, trials in parts:
+        for trial in trials:
+            try:
+                validate(with_fields(config, fixed | trial))
+            except ConfigError as error:
+                raise ConfigError(f"--sweep, trial {fixed | trial}: {error}") from error
+    lines = workdir / "sweep.jsonl"
+    _open(config, text, workdir, resume)
+    results = read_results(lines) if lines.exists() else []
+    corpus = setup.load_corpus(config)
+    for warning in corpus.warnings:
+        say(f"warning: {warning}")
+    facts = environment() | {"fingerprint": corpus.fingerprint()}
+    write_json(workdir / "environment.json", facts)
+    metric, kept, start = config.training.select_by, None, time.perf_counter()
+    for number, (fixed, trials) in enumerate(parts, 1):
+        say(f"group {number}/{len(parts)}: {len(trials)} trials" + (f" with {fixed}" if fixed else ""))
+        here = [result for result in results if fixed.items() <= result["trial"].items()]
+        done = len(here) == len(trials)
+        if done and summary_of(results, metric)[0]["setting"] not in [dict(setting_of(fixed | t)) for t in trials]:
+            continue  # stored before, and not the group whose weights are needed at the end
+        part = with_fields(config, fixed)
+        program = Trials(part, prepare(part, corpus, say), list(trials[0]), len(trials), say)
+        for result in program.run(trials):
+            result["trial"] = fixed | result["trial"]
+            if not done:
+                results.append(result)
+                append_result(lines, result)
+        best = summary_of(results, metric)[0]["setting"]
+        chosen = [i for i, trial in enumerate(trials) if dict(setting_of(fixed | trial)) == best]
+        if chosen:
+            kept = program, chosen, [fixed | trials[i] for i in chosen]
+    summary = summary_of(results, metric)
+    program, chosen, trials = kept
+    logits = program.test_logits()
+    tests = []
+    for i, trial in zip(chosen, trials):
+        scores = classification_metrics(corpus.test.labels, to_probabilities(logits[i], corpus.multi_label), corpus.class_names)
+        tests.append({"trial": trial, "test": {name: scores[name] for name in ("n", *METRICS) if name in scores}})
+    result = {
+        "config": config.name,
+        "sweep": text,
+        "commit": facts["git"]["commit"],
+        "hardware": hardware(facts),
+        "fingerprint": corpus.fingerprint(),
+        "select_by": metric,
+        "trials": len(results),
+        "seconds": round(time.perf_counter() - start, 1),
+        "settings": summary,
+        "chosen": summary[0]["setting"],
+        "test": {name: _spread([t["test"][name] for t in tests]) for name in METRICS if name in tests[0]["test"]},
+        "test_trials": tests,
+    }
+    figure = figures.sweep_dots([_label(row["setting"]) for row in summary], _values(results, summary, metric), metric)
+    figures.save(figure, workdir / "figures" / "sweep.png")
+    (workdir / "sweep.md").write_text(_report(result, config), encoding="utf-8")
+    write_json(workdir / "result.json", result)
+    say(_report(result, config))
+    return result
+
+
+def _open(config: ConfigDict, text: str, workdir: pathlib.Path, resume: bool) -> None:
+    """Makes sure that the folder holds this sweep or nothing."""
+    stored, sweep = workdir / "config.json", workdir / "sweep.txt"
+    if stored.exists():
+        if not resume:
+            raise RunFolderError(
+                f"{workdir} holds a run already; add --resume to go on with its sweep, or take another --workdir"
+            )
+        before = sweep.read_text(encoding="utf-8") if sweep.exists() else ""
+        differ = differences(read_config(stored), config)
+        if differ or before != text:
+            raise RunFolderError("\n  ".join([f"{workdir} holds another sweep ({before!r}):", *differ]))
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(stored, json.loads(config.to_json_best_effort()))
+    sweep.write_text(text, encoding="utf-8")
+
+
+def _spread(values: list[float]) -> dict[str, Any]:
+    return {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, "n": len(values)}
+
+
+def _label(setting: dict[str, Any]) -> str:
+    return ", ".join(f"{field.rpartition('.')[2]} {value}" for field, value in setting.items()) or "all trials"
+
+
+def _values(results: list[dict], summary: list[dict], metric: str) -> list[list[float]]:
+    """The metric of every trial of each setting of the summary."""
+    found = []
+    for row in summary:
+        mine = [r["validation"] for r in results if dict(setting_of(r["trial"])) == row["setting"]]
+        found.append([m[metric] for m in mine if metric in m])
+    return found
+
+
+def _report(result: dict[str, Any], config: ConfigDict) -> str:
+    """The sweep in Markdown: settings by their mean on validation, and the chosen one's test metrics."""
+    rows = [[_label(row["setting"]), row["mean"], row["sd"], row["trials"]] for row in result["settings"]]
+    test = [[name, spread["mean"], spread["sd"], spread["n"]] for name, spread in result["test"].items()]
+    overrides = " ".join(f"--config.{field}={value}" for field, value in result["chosen"].items())
+    lines = [
+        f"# {config.name}: {result['trials']} trials in {result['seconds']:.0f} s",
+        f"`{result['sweep']}`",
+        markdown_table([f"setting ({result['select_by']} on validation)", "mean", "sd", "trials"], rows),
+        "The first setting is chosen. Its trials on the test split, which only they have read:",
+        markdown_table(["test", "mean", "sd", "trials"], test),
+        f"The chosen setting alone: `{overrides or 'the config as it is'}` (with `--config.data.seed={config.data.seed}`)",
+        "![trials](figures/sweep.png)",
+    ]
+    return "\n\n".join(lines) + "\n"
