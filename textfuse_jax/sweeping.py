@@ -119,9 +119,7 @@ def _open(config: ConfigDict, text: str, workdir: pathlib.Path, resume: bool) ->
     stored, sweep = workdir / "config.json", workdir / "sweep.txt"
     if stored.exists():
         if not resume:
-            raise RunFolderError(
-                f"{workdir} holds a run already; add --resume to go on with its sweep, or take another --workdir"
-            )
+            raise RunFolderError(f"{workdir} holds a run; add --resume to go on with its sweep, or take another --workdir")
         before = sweep.read_text(encoding="utf-8") if sweep.exists() else ""
         differ = differences(read_config(stored), config)
         if differ or before != text:

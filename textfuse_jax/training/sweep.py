@@ -299,10 +299,10 @@ class Trials:
         found = []
         for i, p in enumerate(probabilities):
             here = slice(None) if self._folds is None else self._folds == int(values["data.fold"][i])
-            finite = np.isfinite(p).all()
-            scores = classification_metrics(
-                labels[here], p[here] if finite else np.ones_like(p[here]) / p.shape[-1], corpus.class_names
-            )
+            known = (
+                p[here] if np.isfinite(p).all() else np.full_like(p[here], 1 / p.shape[-1])
+            )  # a diverged trial is never chosen
+            scores = classification_metrics(labels[here], known, corpus.class_names)
             found.append({m: scores[m] for m in ("n", "accuracy", "f1_macro", "nll")})
         return found
 
