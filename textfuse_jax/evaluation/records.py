@@ -119,6 +119,16 @@ def hardware(environment: Mapping[str, Any]) -> str:
 # JSON ------------------------------------------------------------------------------------------------------------------
 
 
+def peak_memory() -> int:
+    """Most memory this process has held so far, MB (0 where the system doesn't tell)."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(most / (1 << 20 if sys.platform == "darwin" else 1 << 10))
+
+
 def plain(value: Any, where: str = "record") -> Any:
     """``value`` in plain Python types that JSON holds; NumPy and JAX numbers and arrays are converted.
 

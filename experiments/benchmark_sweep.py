@@ -1,0 +1,103 @@
+"""160 trials at once beside one by one: 32 seeds x 5 learning rates over cached AG News features, in one process.
+
+    TEXTFUSE_DATA=DIR python -m experiments.benchmark_sweep [--documents=2000] [--epochs=3] [--alone=16]
+
+Three models: a linear head on document means of three layers, a hidden layer of 64 on the same, and a small graph model
+(Pyramid-GNN of width 64). Together: all trials as one vmapped program. One by one: the same program for one trial,
+compiled once, run for ``--alone`` of the 160 and scaled to all. Both without compilation, with evaluation of every epoch. The
+largest difference of a trial's validation loss between the two is checked and recorded. Rounds alternate. Takes some
+minutes on 2 cores; a line a model goes to ``experiments/results/benchmark_sweep.jsonl``.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import statistics
+import time
+
+import numpy as np
+from absl import app, flags
+
+from configs import agnews_frozen
+from textfuse_jax.config import validate
+from textfuse_jax.evaluation.records import append_result, environment, hardware, peak_memory
+from textfuse_jax.heap import keep_freed_memory
+from textfuse_jax.training import setup, sweep
+
+RESULTS = pathlib.Path(__file__).parent / "results" / "benchmark_sweep.jsonl"
+SWEEP = "seed=0..31; optimizer.learning_rate=1e-4,3e-4,1e-3,3e-3,1e-2"
+DOCUMENTS = flags.DEFINE_integer("documents", 2000, "training texts")
+EPOCHS = flags.DEFINE_integer("epochs", 3, "epochs a trial")
+ALONE = flags.DEFINE_integer("alone", 16, "trials run one by one in each round")
+ROUNDS = flags.DEFINE_integer("rounds", 3, "alternations")
+OUTPUT = flags.DEFINE_string("output", str(RESULTS), "file the JSON lines are appended to")
+TOLERANCE = 1e-4
+"""Largest difference of a validation loss, relative: sums in another order grow over an epoch's steps."""
+
+
+def model(name: str):
+    """The config of one of the three models."""
+    config = agnews_frozen.get_config()
+    config.data.train_rows, config.data.validation_rows, config.data.test_rows = DOCUMENTS.value, 500, 100
+    config.data.tokens_per_batch, config.data.seed = 2048, 0
+    config.training.total_epochs = EPOCHS.value
+    if name == "graph_model":
+        config.model.width = 64
+    else:
+        config.model.pyramid = None
+        config.model.head_args.hidden = 64 if name == "hidden_layer" else 0
+    return config
+
+
+def main(_: list[str]) -> None:
+    """Times the three models."""
+    keep_freed_memory()
+    trials = sweep.combinations(sweep.parse_sweep(SWEEP))
+    sample = [int(i) for i in np.linspace(0, len(trials) - 1, ALONE.value)]
+    machine = environment()
+    for name in ("linear_head", "hidden_layer", "graph_model"):
+        config = model(name)
+        validate(config)
+        material = sweep.prepare(config, setup.load_corpus(config), print)
+        together = sweep.Trials(config, material, list(trials[0]), len(trials), print)
+        alone = sweep.Trials(config, material, list(trials[0]), 1, print)
+        seconds, results = {"together": [], "alone": []}, {}
+        alone.run(trials[:1])  # compiles
+        for number in range(ROUNDS.value + 1):  # the first compiles and is not counted
+            turns = ("together", "alone") if number % 2 else ("alone", "together")
+            for turn in turns if number else ("together",):
+                start = time.perf_counter()
+                if turn == "together":
+                    results[turn] = together.run(trials)
+                    took = time.perf_counter() - start
+                else:
+                    results[turn] = [alone.run([trials[i]])[0] for i in sample]
+                    took = (time.perf_counter() - start) * len(trials) / len(sample)
+                if number:
+                    seconds[turn].append(took)
+        apart = max(
+            abs(results["together"][i]["validation"]["nll"] / one["validation"]["nll"] - 1)
+            for i, one in zip(sample, results["alone"])
+        )
+        record = {
+            "name": f"sweep_160_trials_{name}_vs_one_by_one",
+            "ours": round(len(trials) / statistics.median(seconds["together"]), 3),
+            "theirs": round(len(trials) / statistics.median(seconds["alone"]), 3),
+            "ratio": round(statistics.median(b / a for a, b in zip(seconds["together"], seconds["alone"])), 3),
+            "unit": "trials/s",
+            "largest_relative_difference_of_validation_nll": float(f"{apart:.2g}"),
+            "equal": bool(apart < TOLERANCE),
+            "documents": DOCUMENTS.value,
+            "epochs": EPOCHS.value,
+            "timed_alone": len(sample),
+            "peak_memory_mb": peak_memory(),
+            "rounds": ROUNDS.value,
+            "hardware": hardware(machine),
+            "commit": machine["git"]["commit"],
+        }
+        print(record, flush=True)
+        append_result(OUTPUT.value, record)
+
+
+if __name__ == "__main__":
+    app.run(main)
