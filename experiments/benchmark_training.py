@@ -23,14 +23,12 @@ import numpy as np
 from absl import app, flags
 
 from configs import agnews_pyramid
-from textfuse_jax.data.pipeline import train_batches
+from experiments.workload import make_workload
 from textfuse_jax.encoders.checkpoints import locate
 from textfuse_jax.evaluation.records import append_result, environment, hardware
 from textfuse_jax.heap import keep_freed_memory
 from textfuse_jax.training import setup
-from textfuse_jax.training.losses import make_loss
-from textfuse_jax.training.optimizer import make_optimizer
-from textfuse_jax.training.step import init_state, make_step
+from textfuse_jax.training.parallel import Jit, make_mesh
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "benchmark_training.jsonl"
 DOCUMENTS = flags.DEFINE_integer("documents", 2000, "texts trained on, divided into as many parts as rounds")
@@ -52,42 +50,23 @@ def ours(dtype: str, corpus, rounds: int) -> Ours:
     """A training of the whole model in ``dtype``."""
     config = agnews_pyramid.get_config()
     config.encoder.dtype = dtype
-    encoder = setup.load_text_encoder(config, corpus.train.texts)
-    labels, classes = corpus.train.labels, len(corpus.class_names)
-    encoded = setup.encode_split(config, encoder.tokenizer, corpus.train.texts)
-    batches = train_batches(
-        encoded,
-        labels,
-        epochs=1,
-        seed=0,
-        tokens_per_batch=config.data.tokens_per_batch,
-        row_lengths=config.data.row_lengths,
-    )
+    config.loss.consistency = config.training.average_decay = 0.0  # one pass a step and no average of weights, as theirs
+    work = make_workload(config, corpus, Jit(make_mesh(1)))
+    batches = work.batches
     steps = np.array_split(np.arange(batches.total_steps), rounds)
-    model = setup.make_model(config, encoder.architecture, classes)
-    params = setup.init_params(model, batches.batch(0), 0, encoder.params)
-    layers = encoder.architecture.layers
-    state, optimizer = init_state(
-        params, lambda _: False, lambda p: make_optimizer(config.optimizer, p, 1000, layers), average=False
-    )
-
-    def apply(tree, rows, key):
-        return model.apply({"params": tree}, rows, train=True, rngs={"dropout": key})
-
-    step = jax.jit(make_step(apply, make_loss(config.loss, labels, classes), optimizer), donate_argnums=0)
-    key, held = jax.random.key(0), {"state": state}
+    held = {"state": work.state}
 
     def run(part: int) -> float:
         documents, start = 0, time.perf_counter()
         for number in steps[part]:
             rows = batches.batch(int(number))
             documents += int((rows.example >= 0).sum())
-            held["state"], _ = step(held["state"], rows, key)
+            held["state"], _ = work.step(held["state"], rows, work.key)
         jax.block_until_ready(held["state"].step)
         return documents / (time.perf_counter() - start)
 
-    held["state"], _ = step(state, batches.batch(0), key)  # compiles
-    return Ours(config, run, batches.waste, lambda: step._cache_size())
+    held["state"], _ = work.step(held["state"], batches.batch(0), work.key)  # compiles
+    return Ours(config, run, batches.waste, lambda: work.step._cache_size())
 
 
 def theirs(corpus, parts: list[np.ndarray]) -> Callable[[int], float]:

@@ -148,11 +148,9 @@ def run_point(point: dict, accelerators: int) -> dict:
 
 def project(one: dict, devices: int) -> float:
     """Efficiency at so many devices of weak scaling: measured compute of one, modelled ring all-reduce, no overlap."""
-    ring = (
-        2 * (devices - 1) / devices * one["parameter_megabytes"] / 1e3 / BANDWIDTH.value
-        + 2 * (devices - 1) * LATENCY.value * 1e-6
-    )
-    return one["step_ms"] / (one["step_ms"] + 1e3 * ring)
+    transfer = 2 * (devices - 1) / devices * one["parameter_megabytes"] / BANDWIDTH.value  # MB / (GB/s) = ms
+    ring = transfer + 2 * (devices - 1) * LATENCY.value / 1e3
+    return one["step_ms"] / (one["step_ms"] + ring)
 
 
 def draw(points: list[dict], projections: dict[int, float], path: pathlib.Path) -> None:
