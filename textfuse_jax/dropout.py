@@ -29,7 +29,7 @@ def row_keys(key: PRNGKeyArray, rows: int) -> UInt32[Array, "r 2"]:
     return jax.lax.dynamic_slice_in_dim(jax.random.bits(key, (devices * rows, 2), jnp.uint32), device * rows, rows)
 
 
-def keep_mask(keys: UInt32[Array, "r 2"], rate: float | Array, shape: tuple[int, ...]) -> Bool[Array, "r ..."]:
+def keep_mask(keys: UInt32[Array, "r 2"], rate: int | float | Array, shape: tuple[int, ...]) -> Bool[Array, "r ..."]:
     """True with probability ``1 - rate``, independently for each element.
 
     ``u = mix(mix(i + k_0) ^ k_1)`` of the element's index i in its row; kept where ``u >= rate 2^32``; the
@@ -47,12 +47,12 @@ def keep_mask(keys: UInt32[Array, "r 2"], rate: float | Array, shape: tuple[int,
     return _mix(_mix(index + first) ^ second) >= (jnp.float32(rate) * jnp.float32(2**32)).astype(jnp.uint32)
 
 
-def is_number(rate: float | Array) -> bool:
+def is_number(rate: int | float | Array) -> bool:
     """Whether the rate is a number known now, not a traced one."""
     return isinstance(rate, (int, float))
 
 
-def dropout(x: Float[Array, "r ..."], rate: float | Array, keys: UInt32[Array, "r 2"] | None) -> Float[Array, "r ..."]:
+def dropout(x: Float[Array, "r ..."], rate: int | float | Array, keys: UInt32[Array, "r 2"] | None) -> Float[Array, "r ..."]:
     """Elements are 0 with probability ``rate``, the others divided by ``1 - rate``; with rate 0 ``keys`` isn't read."""
     if is_number(rate) and rate == 0:
         return x

@@ -24,7 +24,7 @@ class Head(nn.Module):
 
     classes: int
     hidden: int = 0
-    dropout: float = 0.0
+    dropout: int | float | Array = 0.0
     activation: str | Callable = "gelu"
 
     @nn.compact

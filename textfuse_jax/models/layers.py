@@ -45,7 +45,7 @@ def zero_padding(x: Float[Array, "r u d"], document: Int[Array, "r u"], slots: i
     return jnp.where((document < slots)[..., None], x, 0)
 
 
-def drop(module: nn.Module, x: Float[Array, "r *b"], rate: float | Array, train: bool) -> Float[Array, "r *b"]:
+def drop(module: nn.Module, x: Float[Array, "r *b"], rate: int | float | Array, train: bool) -> Float[Array, "r *b"]:
     """Dropout of the rng stream "dropout", switched off without ``train``; called inside a compact module.
 
     The masks are those of ``textfuse_jax.dropout``: the same on any number of devices, and an order of magnitude

@@ -127,7 +127,7 @@ class GCN(nn.Module):
     residual: bool = True
     norm: str = "layer"
     activation: str | Callable = "relu"
-    dropout: float = 0.0
+    dropout: int | float | Array = 0.0
 
     @nn.compact
     def __call__(self, nodes: NodeRows, *, train: bool) -> tuple[NodeRows, Out]:
@@ -172,8 +172,8 @@ class GAT(nn.Module):
     residual: bool = True
     norm: str = "layer"
     activation: str | Callable = "elu"
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
+    dropout: int | float | Array = 0.0
+    attention_dropout: int | float | Array = 0.0
 
     @nn.compact
     def __call__(self, nodes: NodeRows, *, train: bool) -> tuple[NodeRows, Out]:

@@ -83,7 +83,7 @@ class Hybrid(nn.Module):
       levels: see the module.
     """
 
-    alpha: int | float | str = 0.5
+    alpha: int | float | str | Array = 0.5
     self_attention: bool = False
     key_width: int | None = None
     levels: Levels = None

@@ -94,7 +94,7 @@ class Pyramid(nn.Module):
     width: int = 256
     combine: str = "concat"
     activation: str | Callable = "gelu"
-    dropout: float = 0.0
+    dropout: int | float | Array = 0.0
     norm: str = "layer"
 
     @nn.compact
