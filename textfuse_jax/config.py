@@ -146,6 +146,7 @@ def runlocal(config: ConfigDict) -> None:
 def docstrings(config: ConfigDict) -> None:
     """The same model on the embedded corpus: docstrings of the standard library and the installed packages."""
     config.data.source = "docstrings"
+    config.data.validation_rows = min(config.data.validation_rows, 400)  # of some thousands in all
 
 
 def scratch(config: ConfigDict) -> None:
