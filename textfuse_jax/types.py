@@ -104,6 +104,33 @@ class NodeRows:
     slots: int = struct.field(pytree_node=False)
 
 
+@struct.dataclass
+class CascadeRows:
+    """Several cascades packed into rows of posts, with their labels: what cascade pipelines yield and models read.
+
+    Attributes:
+      nodes: the posts, with the edges of the replies; features of width 0 where the model is to gather them by ``post``.
+      post: index of each node's post among all posts, one past the last in padding.
+      label, weight, example: of each slot, as in ``TokenRows``.
+    """
+
+    nodes: NodeRows
+    post: Int[Array, "r u"]
+    label: Int[Array, "r s"]
+    weight: Float[Array, "r s"]
+    example: Int[Array, "r s"]
+
+    @property
+    def document(self) -> Int[Array, "r u"]:
+        """Slot of each post's cascade; ``s`` in padding."""
+        return self.nodes.document
+
+    @property
+    def slots(self) -> int:
+        """Number of slots a row, s."""
+        return self.nodes.slots
+
+
 def tap_name(layer: int, scale: str) -> str:
     """Name of the features of encoder layer ``layer`` at ``scale``: ``tap_name(6, "phrase") == "06/phrase"``.
 

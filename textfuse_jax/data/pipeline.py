@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import grain
 import numpy as np
@@ -11,17 +12,24 @@ from jaxtyping import Float, Int
 
 from textfuse_jax.data.packing import Plan, Shape, assemble, check_documents, plan
 from textfuse_jax.data.tokenize import Encoded
-from textfuse_jax.types import TokenRows
 
 State = dict[str, int]
+Assembled = Callable[[Plan, int, slice], Any]
+"""``(plan, batch, rows) -> those rows of the batch`` as NumPy arrays."""
 
 
 class Batches:
-    """An iterable of ``TokenRows`` with a position.
+    """An iterable of packed batches (``TokenRows``, ``CascadeRows``) with a position.
 
     ``iter`` begins at the position last set with ``set_state``, at first the beginning; so evaluation can go over the
     batches again and again. ``get_state`` is the position after the batch last yielded: a loop that saves it with its
     weights continues with the very next batch.
+
+    Args:
+      plans: one for each epoch.
+      assembled: makes rows of a batch of a plan.
+      process: index and number of the processes that share each batch.
+      prefetch: batches assembled ahead.
 
     Attributes:
       plans: one plan for each epoch.
@@ -31,24 +39,14 @@ class Batches:
       waste: padding's share of all tokens the batches hold.
     """
 
-    def __init__(
-        self,
-        encoded: Encoded,
-        labels: np.ndarray,
-        weights: np.ndarray | None,
-        plans: Sequence[Plan],
-        process: tuple[int, int],
-        prefetch: int,
-        features: Mapping[str, np.ndarray] | None,
-    ):
-        check_documents(encoded, labels, weights)
+    def __init__(self, plans: Sequence[Plan], assembled: Assembled, process: tuple[int, int], prefetch: int):
         self.plans = tuple(plans)
         self.steps_per_epoch = [p.batches for p in plans]
         self.total_steps = sum(self.steps_per_epoch)
-        self.shapes: tuple[Shape, ...] = tuple(sorted({s for p in plans for s in p.shapes}, key=lambda s: s.tokens))
+        self.shapes: tuple[Shape, ...] = tuple(sorted({s for p in plans for s in p.shapes}, key=lambda s: (s.tokens, s.rows)))
         held = sum(p.tokens / (1 - p.waste) for p in plans)
         self.waste = 1 - sum(p.tokens for p in plans) / held
-        self._encoded, self._labels, self._weights, self._features = encoded, labels, weights, features
+        self._assembled = assembled
         self._process = process
         self._prefetch = prefetch
         self._ends = np.cumsum(self.steps_per_epoch)
@@ -66,23 +64,15 @@ class Batches:
         epoch = int(np.searchsorted(self._ends, step, side="right"))
         return epoch, int(step - self._ends[epoch] + self.steps_per_epoch[epoch])
 
-    def batch(self, step: int) -> TokenRows:
+    def batch(self, step: int) -> Any:
         """This process's rows of the batch of a step."""
         epoch, batch = self.epoch_of(step)
         p = self.plans[epoch]
         index, count = self._process
         share = p.shapes[p.shape[batch]].rows // count
-        return assemble(
-            self._encoded,
-            self._labels,
-            p,
-            batch,
-            weights=self._weights,
-            features=self._features,
-            rows=slice(index * share, (index + 1) * share),
-        )
+        return self._assembled(p, batch, slice(index * share, (index + 1) * share))
 
-    def __iter__(self) -> Iterator[TokenRows]:
+    def __iter__(self) -> Iterator[Any]:
         self._next = self._start
         threads = min(2, self._prefetch)  # a batch takes a millisecond: more threads would only fight for the interpreter
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=self._prefetch)
@@ -162,7 +152,7 @@ def train_batches(
         )
         for epoch in range(epochs)
     ]
-    return Batches(encoded, labels, weights, plans, _process(process_index, process_count), prefetch, features)
+    return Batches(plans, _rows_of(encoded, labels, weights, features), process_of(process_index, process_count), prefetch)
 
 
 def evaluation_batches(
@@ -189,10 +179,18 @@ def evaluation_batches(
         packed=packed,
         rows_multiple=rows_multiple * process_count,
     )
-    return Batches(encoded, labels, weights, [once], _process(process_index, process_count), prefetch, features)
+    return Batches([once], _rows_of(encoded, labels, weights, features), process_of(process_index, process_count), prefetch)
 
 
-def _process(index: int, count: int) -> tuple[int, int]:
+def _rows_of(
+    encoded: Encoded, labels: np.ndarray, weights: np.ndarray | None, features: Mapping[str, np.ndarray] | None
+) -> Assembled:
+    """``packing.assemble`` for these documents."""
+    check_documents(encoded, labels, weights)
+    return lambda plan, batch, rows: assemble(encoded, labels, plan, batch, weights=weights, features=features, rows=rows)
+
+
+def process_of(index: int, count: int) -> tuple[int, int]:
     """Process index and count, checked."""
     if not 0 <= index < count:
         raise ValueError(f"process_index must lie in 0..process_count - 1, got {index} of {count}")
