@@ -17,8 +17,9 @@ from textfuse_jax.models.layers import activation, drop, normalise, zero_padding
 from textfuse_jax.segments import gather, segment_softmax, segment_sum
 from textfuse_jax.types import NodeRows, Out
 
-DENSE = 32
-"""On a CPU the gradient along an edge costs as much as some 40 entries of a matrix product, on GPUs and TPUs more."""
+DENSE = 12
+"""On a CPU the gradient along an edge of GAT costs as much as some 12 entries of a matrix product, of GCN, whose coefficients
+are constants, 5 (jaxlib 0.10, which compiles scatters to loops over whole rows); on GPUs and TPUs more."""
 
 
 def to_graph(nodes: NodeRows) -> jraph.GraphsTuple:
