@@ -30,6 +30,11 @@ def classifier(kind, **options):
     return NodeClassifier(LAYERS[kind], Mean(), Head(2), **options)
 
 
+def first_of(batches):
+    """The first batch, on the device."""
+    return jax.tree.map(jnp.asarray, batches.batch(0))
+
+
 def logits_of(model, params, cascades, features, **options):
     """Logits of each cascade, from batches of these options."""
     found = np.full((len(cascades), 2), np.nan)
@@ -48,7 +53,7 @@ def logits_of(model, params, cascades, features, **options):
 @pytest.mark.parametrize("edges", [None, functools.partial(window, size=2)])
 def test_packed_and_alone_give_the_same_logits(kind, edges):
     model = classifier(kind, edges=edges)
-    params = init(model, cascade_batches(CASCADES, FEATURES).batch(0), train=False)
+    params = init(model, first_of(cascade_batches(CASCADES, FEATURES)), train=False)
     packed = logits_of(model, params, CASCADES, FEATURES, batch_size=4, row_lengths=(32,))
     alone = logits_of(model, params, CASCADES, FEATURES, batch_size=1, row_lengths=(64,))
     np.testing.assert_allclose(packed, alone, atol=1e-5)
@@ -57,7 +62,7 @@ def test_packed_and_alone_give_the_same_logits(kind, edges):
 @pytest.mark.parametrize("kind", LAYERS)
 def test_no_message_leaves_its_cascade(kind):
     model = classifier(kind)
-    params = init(model, cascade_batches(CASCADES, FEATURES).batch(0), train=False)
+    params = init(model, first_of(cascade_batches(CASCADES, FEATURES)), train=False)
     other = FEATURES.copy()
     other[CASCADES.posts_of([2])] += 1
     before, after = (logits_of(model, params, CASCADES, f, row_lengths=(64,)) for f in (FEATURES, other))
@@ -67,11 +72,11 @@ def test_no_message_leaves_its_cascade(kind):
 
 def test_directions_differ_and_none_leaves_the_nodes():
     model = classifier("gcn")
-    params = init(model, cascade_batches(CASCADES, FEATURES).batch(0), train=False)
+    params = init(model, first_of(cascade_batches(CASCADES, FEATURES)), train=False)
     both, down, up = (logits_of(model, params, CASCADES, FEATURES, direction=d) for d in ("both", "top_down", "bottom_up"))
     assert (both[1:] != down[1:]).any(1).all() and (down[2] != up[2]).any()
     np.testing.assert_allclose(both[0], down[0], atol=1e-6)  # a lone post
-    rows = cascade_batches(CASCADES, FEATURES, batch_size=7).batch(0)
+    rows = first_of(cascade_batches(CASCADES, FEATURES, batch_size=7))
     z, out = NodeClassifier(None, Mean(), None, self_loops=False).apply({}, rows, train=False)
     mean = [FEATURES[CASCADES.posts_of([i])].mean(0) for i in range(7)]
     np.testing.assert_allclose(z[rows.example >= 0], np.stack(mean)[rows.example[rows.example >= 0]], atol=1e-6)
@@ -79,7 +84,7 @@ def test_directions_differ_and_none_leaves_the_nodes():
 
 
 def test_features_gathered_on_the_device_are_those_of_the_rows():
-    given, bare = (cascade_batches(CASCADES, f, seed=0).batch(0) for f in (FEATURES, None))
+    given, bare = (first_of(cascade_batches(CASCADES, f, seed=0)) for f in (FEATURES, None))
     gathered = gather_features(bare, jnp.asarray(FEATURES))
     jax.tree.map(np.testing.assert_array_equal, gathered, given)
 
@@ -90,7 +95,7 @@ def test_the_logits_are_those_of_pytorch_geometric(kind):
     from experiments import graph_reference as reference
 
     model = classifier(kind)
-    params = init(model, cascade_batches(CASCADES, FEATURES).batch(0), train=False)
+    params = init(model, first_of(cascade_batches(CASCADES, FEATURES)), train=False)
     net = reference.Net(kind, 6, 8, 2, 0.5)
     net.load(flatten(params["params"]))
     theirs = reference.logits(net, reference.graphs(CASCADES, FEATURES))
@@ -106,7 +111,7 @@ def test_the_step_trains_cascades_and_vmap_trains_trials():
     batches = cascade_batches(CASCADES, FEATURES, epochs=3, seed=0, batch_size=4, row_lengths=(32,))
     optimizer = optax.adam(0.01)
     step = make_step(lambda p, rows, key: model.apply({"params": p}, rows, train=True), cross_entropy, optimizer)
-    params = flatten(init(model, batches.batch(0), train=False)["params"])
+    params = flatten(init(model, first_of(batches), train=False)["params"])
     start, _ = init_state(params, lambda _: False, lambda _: optimizer, average=False)
     fold, key = np.arange(7) % 2, jax.random.key(0)
 
