@@ -53,3 +53,15 @@ def test_saliency_is_the_first_tokens_attention():
         logits = jnp.einsum("hd,hkd->hk", q[row, :, first], k[row, :, first:last]) / 2
         np.testing.assert_allclose(found[row, first:last], jax.nn.softmax(logits, -1).mean(0), atol=1e-6)
     np.testing.assert_array_equal(found[0, 6:], 0)
+
+
+def test_rounded_operands_stay_rounded_in_the_gradient():
+    """Queries, keys and values come as bfloat16 where products do; a cotangent has its primal's dtype."""
+    q, k, v = _qkv().astype(jnp.bfloat16)
+    square = lambda q, k, v: (attention(q, k, v, DOCUMENT, dtype=jnp.bfloat16) ** 2).sum()  # noqa: E731
+    wide = lambda q, k, v: (_plain(q, k, v) ** 2).sum()  # noqa: E731
+    narrow = jax.grad(square, (0, 1, 2))(q, k, v)
+    for a, b in zip(narrow, jax.grad(wide, (0, 1, 2))(*_qkv())):
+        assert a.dtype == jnp.bfloat16
+        np.testing.assert_allclose(a.astype(jnp.float32), b, atol=0.05 * float(jnp.abs(b).max()))
+    assert saliency(q, k, POSITION, DOCUMENT, 4).dtype == jnp.float32

@@ -8,7 +8,7 @@ import pytest
 
 from tests.encoders.conftest import pack
 from textfuse_jax.encoders.architecture import Architecture
-from textfuse_jax.encoders.transformer import Transformer
+from textfuse_jax.encoders.transformer import Transformer, gelu
 
 DOCUMENTS = [[2, 7, 9, 11, 3], [2, 30, 3], [2, 5, 6, 7, 8, 41, 3], [2, 3]]
 
@@ -129,3 +129,11 @@ def test_impossible_layers_are_refused(tiny, field, value):
     rows = pack([DOCUMENTS], 20, 4)
     with pytest.raises(ValueError, match=rf"{field} must lie in .* got {value}"):
         _init(Transformer(tiny, **{field: value}), rows)
+
+
+def test_gelu_is_the_exact_one():
+    x = jnp.linspace(-12, 12, 4001)
+    np.testing.assert_allclose(gelu(x), jax.nn.gelu(x, approximate=False), atol=1e-6)
+    np.testing.assert_allclose(
+        jax.grad(lambda x: gelu(x).sum())(x), jax.grad(lambda x: jax.nn.gelu(x, approximate=False).sum())(x), atol=1e-6
+    )

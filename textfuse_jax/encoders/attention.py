@@ -47,6 +47,7 @@ def saliency(
 
     Sums to 1 over a document; 0 at padding. Costs ``s / t`` of the attention of a layer.
     """
+    q, k = q.astype(jnp.float32), k.astype(jnp.float32)
     slot = jnp.arange(slots, dtype=jnp.int32)[None, :, None]
     inside = document[:, None, :] == slot
     first = (inside & (position == 0)[:, None, :]).astype(q.dtype)
@@ -80,7 +81,8 @@ def _backward(rate, dtype, residuals, do):
     dv = _dot(dropout(weights, rate, keys), do, (2, 2), dtype)
     dweights = dropout(_dot(do, v, (3, 3), dtype), rate, keys)
     dlogits = weights * (dweights - (do * o).sum(-1, keepdims=True)) * q.shape[-1] ** -0.5
-    return _dot(dlogits, k, (3, 2), dtype), _dot(dlogits, q, (2, 2), dtype), dv, None, None
+    dq, dk = _dot(dlogits, k, (3, 2), dtype), _dot(dlogits, q, (2, 2), dtype)
+    return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), None, None
 
 
 _attention.defvjp(_forward, _backward)

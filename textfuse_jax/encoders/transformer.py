@@ -14,8 +14,18 @@ from textfuse_jax.encoders.architecture import Architecture
 from textfuse_jax.encoders.attention import attention, saliency
 from textfuse_jax.encoders.linear import Linear
 
+
+def gelu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """``x Phi(x)`` (Hendrycks and Gimpel 2016) by erf.
+
+    ``jax.nn.gelu`` takes erfc, which keeps all digits of tiny values far in the left tail. Beside the others of a sum they
+    are lost anyway, and on CPUs erfc costs a tenth of the whole forward pass.
+    """
+    return 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5))
+
+
 ACTIVATIONS = {
-    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu": gelu,
     "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
     "relu": jax.nn.relu,
 }
@@ -58,7 +68,8 @@ class Layer(nn.Module):
     ) -> tuple[Float[Array, "r t d"], Float[Array, "r t"]]:
         """Returns the layer's output and its ``saliency``."""
         a, (r, t, d) = self.architecture, h.shape
-        qkv = Linear(3 * d, self.dtype, name="qkv")(h).reshape(r, t, 3, a.heads, d // a.heads).transpose(2, 0, 3, 1, 4)
+        qkv = Linear(3 * d, self.dtype, name="qkv")(h).astype(self.dtype)  # rounded here, half as much is transposed and kept
+        qkv = qkv.reshape(r, t, 3, a.heads, d // a.heads).transpose(2, 0, 3, 1, 4)
         q, k, v = qkv[0], qkv[1], qkv[2]
         rate = self.attention_dropout if train else 0.0
         keys = row_keys(self.make_rng("dropout"), r) if rate else None
