@@ -2,9 +2,10 @@
 
     python launch.py --config=configs/own_text.py --config.data.path=train.csv
 
-Columns ``text`` and ``label``, or ``--config.data.text_columns="('title','body')" --config.data.label_column=topic``; a test file by
-``--config.data.test_path``, else a fifth of the rows is held out. Several labels a document:
-``--config.data.label_separator=";" --config.loss.name=binary``. All fields of data: textfuse_jax/data/sources.py.
+It reads the columns ``text`` and ``label``; others by ``--config.data.text_columns="('title','body')"`` and
+``--config.data.label_column=topic``. A test file is named by ``--config.data.test_path``, else a fifth of the rows is held out.
+Several labels a document: ``--config.data.label_separator=";" --config.loss.name=binary``. All fields of data stand in
+textfuse_jax/data/sources.py.
 
 Variants: ``:runlocal`` (seconds), ``:docstrings`` (embedded corpus), ``:scratch`` (no pretrained weights); join by commas.
 """

@@ -1,4 +1,4 @@
-"""Tables from the record: ``docs/results.md``, and the block between the result marks of README.md.
+"""Tables from the record: ``docs/results.md``, and the blocks between the marks of README.md and docs/performance.md.
 
     python -m experiments.results        (or: make results)
 
@@ -82,29 +82,71 @@ def comparisons(runs: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def newest(pattern: str, name: str | None = None) -> list[dict]:
+    """The newest line of each comparison in the files of that pattern; of lines named ``name`` all of the newest commit."""
+    records = [r for path in sorted(RESULTS.glob(pattern)) for r in read_results(path)]
+    if name:
+        mine = [r for r in records if r["name"] == name]
+        return [r for r in mine if r["commit"] == mine[-1]["commit"]]
+    return list({r["name"]: r for r in records if "ratio" in r}.values())
+
+
 def benchmark_table(records: list[dict]) -> str:
-    """Speed beside what a user would pick instead; the newest line of each comparison."""
-    newest = {record["name"]: record for record in records}
-    header = ["comparison", "ours", "theirs", "ratio", "unit", "padding waste", "hardware"]
-    rows = [
-        [
-            r["name"],
-            f"{r['ours']:,}",
-            f"{r['theirs']:,}",
-            f"{r['ratio']:.2f}",
-            r["unit"],
-            f"{r['padding_waste']:.1%}",
-            r["hardware"],
-        ]
-        for r in newest.values()
-    ]
+    """Speed beside what a user would pick instead."""
+    header = ["comparison", "ours", "theirs", "ratio", "unit", "hardware"]
+    rows = [[r["name"], f"{r['ours']:,}", f"{r['theirs']:,}", f"{r['ratio']:.2f}", r["unit"], r["hardware"]] for r in records]
     return markdown_table(header, rows)
+
+
+def scaling_tables() -> str:
+    """What ``scaling_study`` measured, its check and its projection."""
+    if not (RESULTS / "scaling_study.jsonl").exists():
+        return "The scaling study: not measured."
+    points, checks = newest("scaling_study.jsonl", "scaling"), newest("scaling_study.jsonl", "same_losses")
+    header = [
+        "scaling",
+        "engine",
+        "devices",
+        "documents/s",
+        "efficiency",
+        "step, ms",
+        "input, ms",
+        "collective, ms",
+        "MFU",
+        "peak, MB",
+    ]
+    rows = [
+        [p["scaling"], p["engine"], f"{p['devices']}{' virtual' if p['virtual'] else ''}", f"{p['documents_per_second']:.1f}"]
+        + [f"{p['efficiency']:.2f}", f"{p['step_ms']:.0f}", f"{p['input_ms']:.1f}", f"{p['collective_ms']:.0f}"]
+        + [f"{p['model_flop_utilisation']:.0%}", f"{p['peak_memory_mb']:,}"]
+        for p in points
+    ]
+    same = [[c["engine"], str(c["devices"]), f"{c['largest_relative_difference']:.1e}"] for c in checks]
+    (projection,) = newest("scaling_study.jsonl", "projection")[-1:]
+    told = ", ".join(f"{n} devices {share:.1%}" for n, share in projection["efficiency"].items())
+    return "\n\n".join(
+        [
+            markdown_table(header, rows, left=3),
+            "Largest relative difference of the losses of 20 steps from those of one device (float32, dropout 0.1):",
+            markdown_table(["engine", "devices", "difference"], same),
+            f"Projection, not measured (weak scaling, {projection['bandwidth_gb_s']:.0f} GB/s a link, "
+            f"{projection['latency_us']:.0f} us a hop): {told}.",
+        ]
+    )
+
+
+def fill(path: pathlib.Path, mark: str, block: str) -> None:
+    """Puts the block between ``<!-- mark -->`` and ``<!-- end of mark -->``."""
+    marks = rf"(<!-- {mark} -->\n).*?(<!-- end of {mark} -->)"
+    text, found = re.subn(marks, lambda m: f"{m[1]}\n{block}\n\n{m[2]}", path.read_text(), flags=re.S)
+    if found != 1:
+        raise SystemExit(f"{path} must hold <!-- {mark} --> and <!-- end of {mark} --> once")
+    path.write_text(text)
 
 
 def build() -> tuple[str, str]:
     """The text of docs/results.md, and the block of the README."""
     runs = read_results(RESULTS / "runs.jsonl") if (RESULTS / "runs.jsonl").exists() else []
-    speed = RESULTS / "benchmark_training.jsonl"
     groups: dict[str, list[dict]] = {}
     for run in runs:
         groups.setdefault(run["data"]["name"], []).append(run)
@@ -118,9 +160,8 @@ def build() -> tuple[str, str]:
             for label, run in zip(letters(group), group)
         ]
         parts += ["Fields that differ from the defaults:", "\n".join(changed)]
-    if speed.exists():
-        parts += ["## Training speed", benchmark_table(read_results(speed))]
-        block.append(benchmark_table(read_results(speed)))
+    parts += ["## Speed", benchmark_table(newest("benchmark_*.jsonl"))]
+    block.append(benchmark_table(newest("benchmark_*.jsonl")))
     hardware = sorted({record["hardware"] for record in runs})
     parts.append(f"Hardware of the recorded runs: {'; '.join(hardware)}. On any other hardware: not measured.")
     return "\n\n".join(parts) + "\n", "\n\n".join(block)
@@ -132,16 +173,14 @@ def fields(changed: dict[str, str]) -> str:
 
 
 def main() -> None:
-    """Writes both files."""
+    """Writes the three files."""
     page, block = build()
     (ROOT / "docs" / "results.md").write_text(page)
-    readme = ROOT / "README.md"
-    marks = r"(<!-- results -->\n).*?(<!-- end of results -->)"
-    text, found = re.subn(marks, lambda m: f"{m[1]}\n{block}\n\n{m[2]}", readme.read_text(), flags=re.S)
-    if found != 1:
-        raise SystemExit("README.md must hold <!-- results --> and <!-- end of results --> once")
-    readme.write_text(text)
-    print("docs/results.md and README.md written")
+    fill(ROOT / "README.md", "results", block)
+    performance = ROOT / "docs" / "performance.md"
+    fill(performance, "benchmarks", benchmark_table(newest("benchmark_*.jsonl")))
+    fill(performance, "scaling", scaling_tables())
+    print("docs/results.md, docs/performance.md and README.md written")
 
 
 if __name__ == "__main__":
