@@ -19,11 +19,13 @@ def get_config(arg=None):
     config.encoder.mode = "cached"
     config.model.document_taps = ("02/document", "04/document", "06/document")
     config.model.width = 256
-    config.model.head_args.dropout = 0.5
+    config.model.head_args.dropout = 0.6
     config.model.pyramid_args.dropout = 0.3
     config.model.propagate_args.dropout = 0.3
-    config.data.tokens_per_batch = 8192
-    config.optimizer.weight_decay = 0.1
+    config.data.tokens_per_batch = 4096
+    config.loss.label_smoothing = 0.1
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.weight_decay = 1.0
     config.training.total_epochs = 8
     config.training.average_decay = 0.99
     config.evaluation.published = dict(accuracy=0.913, f1_macro=0.905, auc_ovr=0.947, precision_macro=0.908)
