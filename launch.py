@@ -45,13 +45,13 @@ def main(argv: list[str]) -> int:
 
     keep_freed_memory()
 
-    if COORDINATOR.value:
-        if not WORKDIR.value:
-            raise app.UsageError("--coordinator needs --workdir=DIR, one folder that every process sees")
-        parallel.connect(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    if COORDINATOR.value and not WORKDIR.value:
+        raise app.UsageError("--coordinator needs --workdir=DIR, one folder that every process sees")
     name = CONFIG.value.name if CONFIG.value is not None else ""
     workdir = pathlib.Path(WORKDIR.value or f"runs/{name}/{time.strftime('%Y-%m-%d_%H-%M-%S')}")
     try:
+        if COORDINATOR.value:
+            parallel.connect(COORDINATOR.value, PROCESSES.value, PROCESS.value)
         if SWEEP.value:
             sweeping.run_sweep(CONFIG.value, SWEEP.value, workdir, RESUME.value)
         else:

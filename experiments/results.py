@@ -87,15 +87,21 @@ def newest(pattern: str, name: str | None = None) -> list[dict]:
     records = [r for path in sorted(RESULTS.glob(pattern)) for r in read_results(path)]
     if name:
         mine = [r for r in records if r["name"] == name]
-        return [r for r in mine if r["commit"] == mine[-1]["commit"]]
+        last = [r for r in mine if r["commit"] == mine[-1]["commit"]]
+        return list({(r.get("scaling"), r.get("engine"), r.get("devices")): r for r in last}.values())
     return list({r["name"]: r for r in records if "ratio" in r}.values())
+
+
+def told(value: float | None, form: str) -> str:
+    """A number, or that it wasn't measured."""
+    return "not measured" if value is None else format(value, form)
 
 
 def benchmark_table(records: list[dict]) -> str:
     """Speed beside what a user would pick instead."""
     header = ["comparison", "ours", "theirs", "ratio", "unit", "hardware"]
-    rows = [[r["name"], f"{r['ours']:,}", f"{r['theirs']:,}", f"{r['ratio']:.2f}", r["unit"], r["hardware"]] for r in records]
-    return markdown_table(header, rows)
+    rows = [[r["name"], *(told(r[k], form) for k, form in (("ours", ","), ("theirs", ","), ("ratio", ".2f")))] for r in records]
+    return markdown_table(header, [[*row, r["unit"], r["hardware"]] for row, r in zip(rows, records)])
 
 
 def scaling_tables() -> str:
@@ -122,14 +128,18 @@ def scaling_tables() -> str:
         for p in points
     ]
     same = [[c["engine"], str(c["devices"]), f"{c['largest_relative_difference']:.1e}"] for c in checks]
-    (projection,) = newest("scaling_study.jsonl", "projection")[-1:]
+    projections = newest("scaling_study.jsonl", "projection")
+    if not (points and checks and projections):
+        return "The scaling study: not finished."
+    projection = projections[-1]
     told = ", ".join(f"{n} devices {share:.1%}" for n, share in projection["efficiency"].items())
     return "\n\n".join(
         [
             markdown_table(header, rows, left=3),
             "Largest relative difference of the losses of 20 steps from those of one device (float32, dropout 0.1):",
             markdown_table(["engine", "devices", "difference"], same),
-            f"Projection, not measured (weak scaling, {projection['bandwidth_gb_s']:.0f} GB/s a link, "
+            "Projection from a step measured on this hardware, not a measurement of so many devices (weak scaling, "
+            f"{projection['bandwidth_gb_s']:.0f} GB/s a link, "
             f"{projection['latency_us']:.0f} us a hop): {told}.",
         ]
     )

@@ -33,8 +33,8 @@ def default_config() -> ConfigDict:
     data.seed = -1  # of splits, samples and the order of documents; -1 = config.seed. Trials of a sweep share it
     data.source = "ag_news"
     data.where = ConfigDict()
-    data.folds = 0  # a sweep over data.fold divides the training split into so many
-    data.fold = 0
+    data.folds = 0  # for --sweep over data.fold alone: so many parts of the training split; one run takes all of it
+    data.fold = -1  # set by such a sweep
     data.max_length = 128  # tokens a document (or window), [CLS] and [SEP] counted
     data.long_documents = "truncate"  # truncate | windows
     data.window_stride = 64  # tokens from one window's start to the next, where no sentence ends
@@ -246,6 +246,7 @@ def _data(config: ConfigDict, need: _Need) -> None:
         need.one_of("data.source", "ag_news", "docstrings", "file")
     need("data.path", d.source != "file" or bool(d.path), 'the training file when data.source is "file"')
     need.positive("data.max_length", least=8)
+    need("data.fold", d.fold == -1 or d.folds > 1, "-1 in a run: folds are for --sweep='data.fold=0..K' with data.folds=K")
     need.positive("data.train_rows", "data.validation_rows", "data.test_rows", "data.prefetch", least=0)
     multi_label = config.loss.name == "binary"
     need("data.label_separator", multi_label or not d.label_separator, 'empty unless loss.name is "binary" (several labels)')

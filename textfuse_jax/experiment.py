@@ -102,6 +102,8 @@ def open_folder(config: ConfigDict | None, workdir: pathlib.Path, resume: bool) 
             raise RunFolderError(f"{workdir} holds a run already; add --resume to go on with it, or take another --workdir")
         return config
     before = read_config(stored)
+    if config is not None:
+        before.parallel.update(config.parallel)  # a run may move between devices and engines
     differ = [] if config is None else differences(before, config)
     if differ:
         told = [f"{workdir} holds a run of another config; leave --config out to go on with it:", *differ]

@@ -18,12 +18,22 @@ from ml_collections import ConfigDict
 from textfuse_jax.config import ConfigError, data_seed, validate
 from textfuse_jax.evaluation import figures
 from textfuse_jax.evaluation.metrics import classification_metrics
-from textfuse_jax.evaluation.records import append_result, environment, hardware, read_results, write_json
+from textfuse_jax.evaluation.records import append_result, environment, hardware, write_json
 from textfuse_jax.evaluation.report import markdown_table
 from textfuse_jax.experiment import RunFolderError, differences, read_config
 from textfuse_jax.training import setup
 from textfuse_jax.training.inference import to_probabilities
-from textfuse_jax.training.sweep import Trials, check_axes, groups, parse_sweep, prepare, setting_of, summary_of, with_fields
+from textfuse_jax.training.sweep import (
+    Trials,
+    check_axes,
+    groups,
+    parse_sweep,
+    prepare,
+    setting_of,
+    summary_of,
+    tupled,
+    with_fields,
+)
 
 METRICS = ("accuracy", "f1_macro", "auc_ovr", "nll")
 
@@ -61,7 +71,11 @@ def run_sweep(
                 raise ConfigError(f"--sweep, trial {fixed | trial}: {error}") from error
     lines = workdir / "sweep.jsonl"
     _open(config, text, workdir, resume)
-    results = read_results(lines) if lines.exists() else []
+    finished = workdir / "result.json"
+    if finished.exists():
+        say(f"{workdir} holds a finished sweep; nothing to do")
+        return json.loads(finished.read_text(encoding="utf-8"))
+    results = _stored(lines, parts)
     corpus = setup.load_corpus(config)
     for warning in corpus.warnings:
         say(f"warning: {warning}")
@@ -75,8 +89,12 @@ def run_sweep(
         if done and summary_of(results, metric)[0]["setting"] not in [dict(setting_of(fixed | t)) for t in trials]:
             continue  # stored before, and not the group whose weights are needed at the end
         part = with_fields(config, fixed)
-        program = Trials(part, prepare(part, corpus, say), list(trials[0]), len(trials), say)
-        for result in program.run(trials):
+        try:
+            program = Trials(part, prepare(part, corpus, say), list(trials[0]), len(trials), say)
+            found = program.run(trials)
+        except ValueError as error:
+            raise ConfigError(f"--sweep, {fixed or 'every trial'}: {error}") from error
+        for result in found:
             result["trial"] = fixed | result["trial"]
             if not done:
                 results.append(result)
@@ -86,6 +104,8 @@ def run_sweep(
         if chosen:
             kept = program, chosen, [fixed | trials[i] for i in chosen]
     summary = summary_of(results, metric)
+    if kept is None or summary[0]["mean"] is None:
+        raise ConfigError(f"--sweep: no setting without a trial that diverged; {lines} tells which, lower the learning rates")
     program, chosen, trials = kept
     logits = program.test_logits()
     tests = []
@@ -103,7 +123,7 @@ def run_sweep(
         "seconds": round(time.perf_counter() - start, 1),
         "settings": summary,
         "chosen": summary[0]["setting"],
-        "test": {name: _spread([t["test"][name] for t in tests]) for name in METRICS if name in tests[0]["test"]},
+        "test": {name: _spread([t["test"][name] for t in tests]) for name in METRICS if tests[0]["test"].get(name) is not None},
         "test_trials": tests,
     }
     figure = figures.sweep_dots([_label(row["setting"]) for row in summary], _values(results, summary, metric), metric)
@@ -117,7 +137,7 @@ def run_sweep(
 def _open(config: ConfigDict, text: str, workdir: pathlib.Path, resume: bool) -> None:
     """Makes sure that the folder holds this sweep or nothing."""
     stored, sweep = workdir / "config.json", workdir / "sweep.txt"
-    if stored.exists():
+    if stored.exists() and (resume or (workdir / "sweep.jsonl").exists() or (workdir / "metrics.jsonl").exists()):
         if not resume:
             raise RunFolderError(f"{workdir} holds a run; add --resume to go on with its sweep, or take another --workdir")
         before = sweep.read_text(encoding="utf-8") if sweep.exists() else ""
@@ -126,8 +146,30 @@ def _open(config: ConfigDict, text: str, workdir: pathlib.Path, resume: bool) ->
             raise RunFolderError("\n  ".join([f"{workdir} holds another sweep ({before!r}):", *differ]))
         return
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(stored, json.loads(config.to_json_best_effort()))
     sweep.write_text(text, encoding="utf-8")
+    write_json(stored, json.loads(config.to_json_best_effort()))
+
+
+def _stored(lines: pathlib.Path, parts: list[tuple[dict, list[dict]]]) -> list[dict[str, Any]]:
+    """The results of the groups that are stored whole; lines of a group that was cut short are removed from the file."""
+    found = []
+    for line in lines.read_text(encoding="utf-8").splitlines() if lines.exists() else []:
+        try:
+            result = json.loads(line)
+        except json.JSONDecodeError:
+            break
+        found.append(result | {"trial": {field: tupled(value) for field, value in result["trial"].items()}})
+    whole = []
+    for fixed, trials in parts:
+        here = [result for result in found if fixed.items() <= result["trial"].items()]
+        whole += here if len(here) == len(trials) else []
+    if lines.exists() and len(whole) < len(lines.read_text(encoding="utf-8").splitlines()):
+        part = lines.with_suffix(".part")
+        part.write_text("", encoding="utf-8")
+        for result in whole:
+            append_result(part, result)
+        part.replace(lines)
+    return whole
 
 
 def _spread(values: list[float]) -> dict[str, Any]:

@@ -98,10 +98,11 @@ def extract(
         raise ValueError(f"piece {piece} is in {times[piece]} batches, must be in one; use data.pipeline.evaluation_batches")
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    key = {"encoder": encoder, "texts": _digest(encoded), "width": width, "precision": precision, "batches": len(pieces)}
+    key = {"encoder": encoder, "texts": _digest(encoded), "width": width, "precision": precision}
+    key["batches"] = hashlib.sha256(b" ".join(np.ascontiguousarray(held, np.int64).tobytes() for held in pieces)).hexdigest()
     with filelock.FileLock(folder / ".lock"):
-        todo = _todo(folder, key, taps, pieces, encoded, say)
-        if not todo:
+        todo = _todo(folder, key, taps, sizes, pieces, encoded, say)
+        if not todo and (folder / "manifest.json").exists():
             return _open(folder, taps)
         fresh = {tap: size for tap, size in sizes.items() if not (folder / _file(tap)).exists()}
         _check_disk(folder, sum(fresh.values()) * width * np.dtype(precision).itemsize)
@@ -112,7 +113,8 @@ def extract(
             if log.tell() == 0:
                 log.write(json.dumps(key | {"taps": sorted(taps)}) + "\n")
             files = {tap: np.load(folder / _file(tap), mmap_mode="r+") for tap in taps}
-            _fill(files, apply, batch, pieces, todo, encoded, progress, log)
+            if todo:  # else only the manifest is missing
+                _fill(files, apply, batch, pieces, todo, encoded, progress, log)
         chunks = {tap: _checksums(folder / _file(tap)) for tap in taps}
         part = folder / "manifest.part"
         part.write_text(json.dumps(key | {"crc32": chunks}, indent=1) + "\n", encoding="utf-8")
@@ -121,13 +123,13 @@ def extract(
         return _open(folder, taps)
 
 
-def _todo(folder: pathlib.Path, key: dict, taps: Sequence[str], pieces: Sequence, encoded: Encoded, say) -> list[int]:
-    """The batches still to compute; removes what is of other features. Leaves the folder without manifest unless empty."""
+def _todo(folder: pathlib.Path, key: dict, taps: Sequence[str], sizes: dict, pieces: Sequence, encoded, say) -> list[int]:
+    """The batches still to compute, none with a manifest that holds; removes what is of other features."""
     everything = list(range(len(pieces)))
     manifest, journal = folder / "manifest.json", folder / "journal.jsonl"
     if manifest.exists():
-        stored = json.loads(manifest.read_text(encoding="utf-8"))
-        known = stored.pop("crc32")
+        stored = _parsed(manifest.read_text(encoding="utf-8", errors="replace")) or {}
+        known = stored.pop("crc32", {})
         if stored == key and set(taps) <= set(known):
             damaged = {tap: _damaged(folder / _file(tap), known[tap]) for tap in taps}
             todo = _batches_in(damaged, pieces, encoded, folder)
@@ -139,7 +141,8 @@ def _todo(folder: pathlib.Path, key: dict, taps: Sequence[str], pieces: Sequence
             return todo
     elif journal.exists():
         lines = [_parsed(line) for line in journal.read_text(encoding="utf-8").splitlines()]
-        if lines and lines[0] == key | {"taps": sorted(taps)} and all((folder / _file(tap)).exists() for tap in taps):
+        whole = all(_is_whole(folder / _file(tap), (sizes[tap], key["width"]), key["precision"]) for tap in taps)
+        if lines and lines[0] == key | {"taps": sorted(taps)} and whole:
             done = {b for line in lines[1:] if line for b in line["done"]}
             say(f"features: {len(done)} of {len(pieces)} batches are there, going on in {folder}")
             _begin(folder, key, taps, sorted(done))  # without a line that was cut in the middle
@@ -220,14 +223,16 @@ def _damaged(path: pathlib.Path, known: list[int]) -> list[int]:
 
 def _batches_in(damaged: Mapping[str, list[int]], pieces: Sequence, encoded: Encoded, folder: pathlib.Path) -> list[int]:
     """The batches that hold units of damaged chunks. An array whose header is hit is removed, and all are to compute."""
+    headers = [tap for tap, chunks in damaged.items() if 0 in chunks]  # the header lies in the first chunk
+    for tap in headers:
+        (folder / _file(tap)).unlink(missing_ok=True)
+    if headers:
+        return list(range(len(pieces)))
     todo: set[int] = set()
     for tap, chunks in damaged.items():
         if not chunks:
             continue
         path = folder / _file(tap)
-        if 0 in chunks:  # it holds the header too, which can't be trusted
-            path.unlink(missing_ok=True)
-            return list(range(len(pieces)))
         array = np.load(path, mmap_mode="r")
         size, bounds = array.shape[1] * array.itemsize, encoded.unit_bounds(parse_tap(tap)[1])
         for chunk in chunks:
@@ -235,6 +240,15 @@ def _batches_in(damaged: Mapping[str, list[int]], pieces: Sequence, encoded: Enc
             hit = np.arange(*np.clip(np.searchsorted(bounds, [first, last], side="right") + [-1, 0], 0, len(bounds) - 1))
             todo.update(b for b, held in enumerate(pieces) if np.isin(held, hit).any())
     return sorted(todo)
+
+
+def _is_whole(path: pathlib.Path, shape: tuple[int, int], precision: str) -> bool:
+    """Whether the array is there with this shape and type, none of it cut off."""
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False
+    return array.shape == shape and array.dtype == precision
 
 
 def _open(folder: pathlib.Path, taps: Sequence[str]) -> dict[str, np.memmap]:

@@ -21,7 +21,7 @@ from textfuse_jax.training.compilation import Compiled
 from textfuse_jax.training.inference import predict_logits
 from textfuse_jax.training.losses import make_loss
 from textfuse_jax.training.optimizer import make_optimizer, schedule
-from textfuse_jax.training.parallel import any_process, leads, make_engine, replicate
+from textfuse_jax.training.parallel import any_process, by_row, leads, make_engine, replicate
 from textfuse_jax.training.progress import Interrupted, StopSignals, check_finite, progress_line, rewind, score_line, train_line
 from textfuse_jax.training.step import init_state, learned, make_step, unflatten, zero_sums
 
@@ -109,7 +109,8 @@ def train(
     t = config.training
     pure = make_step(apply, loss, optimizer, t.accumulate, t.average_decay, config.loss.consistency, engine.axis)
     step = Compiled(engine.map(pure, state), "training step", say)
-    forward = Compiled(jax.jit(lambda tree, rows: setup.predictor(model)(unflatten(tree), rows)[0]), "evaluation", say)
+    evaluate = jax.jit(lambda tree, rows: setup.predictor(model)(unflatten(tree), rows)[0], out_shardings=by_row(mesh))
+    forward = Compiled(evaluate, "evaluation", say)
     run_key = replicate(jax.random.key(config.seed + 1), mesh)
     rate = schedule(config.optimizer.learning_rate, steps, config.optimizer.schedule, config.optimizer.warmup_fraction)
     trained = sum(p.size for p in state.params.values())

@@ -18,6 +18,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from textfuse_jax.config import ConfigError
 from textfuse_jax.dropout import ROWS
 
 SMALLEST = 2**14
@@ -32,13 +33,13 @@ def connect(coordinator: str, processes: int | None = None, process: int | None 
       processes, process: number of processes and which of them this is; read only where the coordinator is given.
 
     Raises:
-      ValueError: an address without the two numbers, or the reverse.
+      ConfigError: an address without the two numbers, or the reverse.
     """
     if coordinator == "auto":
         jax.distributed.initialize()
         return
     if processes is None or process is None or not 0 <= process < processes:
-        raise ValueError(
+        raise ConfigError(
             f"--coordinator={coordinator} needs --processes=N and --process=0..N-1, got {processes} and {process}; "
             "--coordinator=auto asks Slurm, Open MPI, GKE or the TPU pod"
         )
@@ -65,13 +66,13 @@ def make_mesh(devices: int = 0) -> Mesh:
     """A one-axis mesh, ``"data"``, over the first ``devices`` devices; 0 = all, those of other processes too.
 
     Raises:
-      ValueError: more devices are asked for than there are, or with several processes fewer.
+      ConfigError: more devices are asked for than there are, or with several processes fewer.
     """
     there = jax.devices()
     if devices > len(there):
-        raise ValueError(f"config.parallel.devices must be <= {len(there)}, the devices there are, got {devices}; 0 takes all")
+        raise ConfigError(f"config.parallel.devices must be <= {len(there)}, the devices there are, got {devices}; 0 takes all")
     if devices and jax.process_count() > 1 and devices != len(there):
-        raise ValueError(f"config.parallel.devices must be 0 or {len(there)} with {jax.process_count()} processes, got {devices}")
+        raise ConfigError(f"with several processes config.parallel.devices must be 0 or {len(there)}, got {devices}")
     count = devices or len(there)
     # Auto: with the Explicit default, Linen's nn.Embed fails under a mesh.
     return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=there[:count])
@@ -99,9 +100,14 @@ def _put(x: Any, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
 
 
+def by_row(mesh: Mesh) -> NamedSharding:
+    """How rows lie on the mesh: divided along the leading axis."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
 def spread(batch: Any, mesh: Mesh) -> Any:
     """The batch with its leading axis, rows, divided over the mesh; of several processes each gives its own rows."""
-    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    sharding = by_row(mesh)
     if not mesh.is_multi_process:
         return jax.device_put(batch, sharding)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch)
@@ -211,8 +217,9 @@ class Pmap:
         return jax.tree.map(lambda x: np.broadcast_to(np.asarray(x), (count, *x.shape)), tree)
 
     def get(self, tree: Any) -> Any:
-        """The first device's part, placed."""
-        return self.place(jax.tree.map(lambda x: np.asarray(x.addressable_shards[0].data)[0], tree))
+        """The first device's part, placed; ``put`` and the mapped step both give trees that this takes."""
+        own = lambda x: x.addressable_shards[0].data if isinstance(x, jax.Array) else x  # noqa: E731
+        return self.place(jax.tree.map(lambda x: np.asarray(own(x))[0], tree))
 
     def spread(self, batch: Any) -> Any:
         """The batch with a device axis before its rows."""

@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 from textfuse_jax.config import ConfigError, data_seed
 from textfuse_jax.data.corpus import Corpus, strata
 from textfuse_jax.data.pipeline import evaluation_batches, train_batches
+from textfuse_jax.data.sources import FIELDS
 from textfuse_jax.evaluation.metrics import classification_metrics
 from textfuse_jax.training import setup
 from textfuse_jax.training.compilation import Compiled
@@ -80,8 +81,13 @@ def parse_sweep(text: str) -> dict[str, tuple]:
 
 
 def is_traced(field: str, values: Sequence[Any]) -> bool:
-    """Whether trials of one program may differ in the field: a field of ``TRACED``, with numbers for values."""
-    return any(fnmatch.fnmatch(field, known) for known in TRACED) and all(isinstance(v, (int, float)) for v in values)
+    """Whether trials of one program may differ in the field: a field of ``TRACED``, with numbers for values.
+
+    Where 0 means another program (one pass instead of two, no draw of a mask), a 0 among the values makes the field untraced.
+    """
+    switch = field == "loss.consistency" or field.endswith("dropout")
+    numbers = all(isinstance(value, (int, float)) for value in values)
+    return numbers and any(fnmatch.fnmatch(field, known) for known in TRACED) and not (switch and 0 in values)
 
 
 def with_fields(config: ConfigDict, trial: Mapping[str, Any]) -> ConfigDict:
@@ -181,10 +187,9 @@ class Trials:
             self._folds = folds_of(corpus, config.data.folds, data_seed(config))
         axes = TrainState(step=0, params=0, frozen=None, opt_state=0, average=0, sums=0)
         rows = self._batches.batch(0)
-        self._start = jax.jit(jax.vmap(lambda trial: self._parts(trial)[2](rows), out_axes=axes))
-        self._step = Compiled(
-            jax.jit(jax.vmap(self._one_step, in_axes=(axes, None, 0), out_axes=axes), donate_argnums=0), "trials' step", say
-        )
+        self._start = jax.jit(jax.vmap(lambda trial: self._parts(trial)[2](rows), out_axes=axes, axis_size=count))
+        step = jax.vmap(self._one_step, in_axes=(axes, None, 0), out_axes=axes, axis_size=count)
+        self._step = Compiled(jax.jit(step, donate_argnums=0), "trials' step", say)
         self._forward = Compiled(jax.jit(jax.vmap(self._one_forward, in_axes=((0, 0, None), None))), "trials' evaluation", say)
 
     def _parts(self, trial: Trial) -> tuple[Callable, Callable, Callable]:
@@ -258,14 +263,17 @@ class Trials:
             now += 1
             if not (now == steps or (now % every == 0 if every else now in epoch_ends)):
                 continue
-            diverged |= np.asarray(state.sums["bad_step"]) != NEVER
             found = self._scores(values, learned(state), state.frozen)
+            lost = (np.asarray(state.sums["bad_step"]) != NEVER) | np.array([not scores for scores in found])
+            diverged |= lost & ~stopped
             state = state.replace(sums=self._place(jax.tree.map(lambda x: np.broadcast_to(x, (k,)), zero_sums())))
             better = np.zeros(k, bool)
             for i in np.flatnonzero(~stopped):
                 last_step[i] = now
+                if diverged[i]:
+                    continue
                 value = -found[i]["nll"] if config.training.select_by == "nll" else found[i][config.training.select_by]
-                better[i] = value > score[i] and not diverged[i]
+                better[i] = value > score[i]
                 if better[i]:
                     score[i], best_step[i], worse[i], metrics[i] = value, now, 0, found[i]
                 else:
@@ -292,18 +300,18 @@ class Trials:
         ]
 
     def _scores(self, values, weights, frozen) -> list[dict[str, float]]:
-        """Metrics of every trial on its held-out documents: its fold of the training split, else the validation split."""
+        """Metrics of every trial on its held-out documents (its fold of the training split, else the validation split).
+
+        Empty for a trial whose logits aren't finite.
+        """
         corpus, name = self.material.corpus, "validation" if self._folds is None else "train"
         labels = getattr(corpus, name).labels
         probabilities = to_probabilities(self._logits(name, values, weights, frozen), corpus.multi_label)
         found = []
         for i, p in enumerate(probabilities):
             here = slice(None) if self._folds is None else self._folds == int(values["data.fold"][i])
-            known = (
-                p[here] if np.isfinite(p).all() else np.full_like(p[here], 1 / p.shape[-1])
-            )  # a diverged trial is never chosen
-            scores = classification_metrics(labels[here], known, corpus.class_names)
-            found.append({m: scores[m] for m in ("n", "accuracy", "f1_macro", "nll")})
+            scores = classification_metrics(labels[here], p[here], corpus.class_names) if np.isfinite(p).all() else {}
+            found.append({m: scores[m] for m in ("n", "accuracy", "f1_macro", "nll") if scores})
         return found
 
     def _logits(self, name: str, values, weights, frozen) -> np.ndarray:
@@ -326,34 +334,39 @@ def _choose(better: jax.Array, new: Any, old: Any) -> Any:
 
 
 def setting_of(trial: Trial) -> tuple:
-    """What a trial has in common with its repetitions by other seeds and folds."""
-    return tuple((field, value) for field, value in trial.items() if field not in REPEATS)
+    """What a trial has in common with its repetitions by other seeds and folds; lists, as JSON gives them, become tuples."""
+    return tuple((field, tupled(value)) for field, value in trial.items() if field not in REPEATS)
+
+
+def tupled(value: Any) -> Any:
+    """Lists as tuples, all the way down."""
+    return tuple(map(tupled, value)) if isinstance(value, (list, tuple)) else value
 
 
 def summary_of(results: Sequence[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
     """Mean, standard deviation and number of trials of each setting's validation metric, the best setting first.
 
-    Trials that diverged before their first evaluation count as -inf, so that their setting isn't chosen.
+    A setting of which a trial diverged before its first evaluation has mean None, comes last and isn't chosen.
     """
     sign = -1 if metric == "nll" else 1
     found: dict[tuple, list[float]] = {}
     for result in results:
-        found.setdefault(setting_of(result["trial"]), []).append(result["validation"].get(metric, -np.inf * sign))
-    rows = [
-        {
-            "setting": dict(setting),
-            "mean": float(np.mean(values)),
-            "sd": float(np.std(values, ddof=1)) if len(values) > 1 and np.isfinite(values).all() else 0.0,
-            "trials": len(values),
-        }
-        for setting, values in found.items()
-    ]
-    return sorted(rows, key=lambda row: -sign * row["mean"])
+        found.setdefault(setting_of(result["trial"]), []).append(result["validation"].get(metric))
+    rows = []
+    for setting, values in found.items():
+        known = [value for value in values if value is not None]
+        whole = len(known) == len(values)
+        row = {"setting": dict(setting), "mean": float(np.mean(known)) if whole else None}
+        row |= {"sd": float(np.std(known, ddof=1)) if whole and len(known) > 1 else 0.0}
+        rows.append(row | {"trials": len(values), "diverged": len(values) - len(known)})
+    return sorted(rows, key=lambda row: -np.inf if row["mean"] is None else sign * row["mean"], reverse=True)
 
 
 def check_axes(config: ConfigDict, axes: Mapping[str, Sequence[Any]]) -> None:
     """Raises ConfigError for a field that the config doesn't have (the near one is suggested by ``validate``)."""
     for field in axes:
+        if field.removeprefix("data.") in FIELDS or field == "data.seed":
+            raise ConfigError(f"--sweep: the trials of a sweep share one corpus, config.{field} can't differ")
         part: Any = config
         *path, _ = field.split(".")
         for step in path:
