@@ -59,7 +59,7 @@ def run_sweep(
     """
     say = say or (lambda line: print(line, flush=True))
     axes = parse_sweep(text)
-    config = ConfigDict(config)
+    config = config.copy_and_resolve_references()
     config.data.seed = data_seed(config)
     check_axes(config, axes)
     parts = groups(axes)

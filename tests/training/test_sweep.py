@@ -118,3 +118,10 @@ def test_launch_sweeps_and_goes_on(corpus_file, tmp_path):
         *SMALL, f"--config.data.path={corpus_file}", "--sweep=optimiser.learning_rate=1", f"--workdir={tmp_path / 'x'}"
     )
     assert misspelt.returncode == 2 and "optimiser" in misspelt.stderr
+
+
+def test_a_trial_leaves_the_config_as_it_was(setting):
+    config, _ = setting
+    other = sweep.with_fields(config, {"model.head_args.dropout": 0.9, "seed": 5})
+    assert other.model.head_args.dropout == 0.9 and other.seed == 5
+    assert config.model.head_args.get("dropout") != 0.9 and config.seed == 0

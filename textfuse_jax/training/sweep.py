@@ -92,7 +92,7 @@ def is_traced(field: str, values: Sequence[Any]) -> bool:
 
 def with_fields(config: ConfigDict, trial: Mapping[str, Any]) -> ConfigDict:
     """A copy of the config with the fields of a trial; values may be traced."""
-    copy = ConfigDict(config)
+    copy = config.copy_and_resolve_references()  # ConfigDict(config) would share its parts
     with copy.ignore_type():
         for field, value in trial.items():
             *path, name = field.split(".")
