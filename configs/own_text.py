@@ -18,6 +18,7 @@ def get_config(arg=None):
     config = default_config()
     config.name = "own_text"
     config.data.source = "file"
+    config.data.path = "train.csv"
     config.model.document_taps = ("06/document",)
     config.model.head_args.dropout = 0.3
     config.model.pyramid_args.dropout = 0.1

@@ -92,7 +92,7 @@ def test_accumulated_slices_learn_the_same(corpus, tmp_path):
         config = small_config(corpus)
         config.encoder.update(dict(dtype="float32", dropout=0.0, attention_dropout=0.0))
         config.model.head_args.dropout = 0.0  # slices draw masks of their own
-        config.training.accumulate = accumulate
+        config.training.accumulate, config.parallel.devices = accumulate, 4
         experiment.run(config, tmp_path / str(accumulate), say=quiet)
     one, four = (lines(tmp_path / str(accumulate)) for accumulate in (1, 4))
     np.testing.assert_allclose([x["loss"] for x in one if "loss" in x], [x["loss"] for x in four if "loss" in x], rtol=1e-4)

@@ -19,7 +19,7 @@ TRICKY = ["a,b", 'say "x"', "two\nlines", "cr\rhere", "crlf\r\nend", "é𝄞漢"
 
 def test_environment_names_what_numbers_depend_on_and_nobody():
     env = records.environment()
-    assert env["devices"] == {"platform": "cpu", "kind": "cpu", "count": 4, "processes": 1}
+    assert env["devices"] == {"platform": "cpu", "kind": "cpu", "count": 8, "processes": 1}
     assert env["packages"]["jax"].count(".") == 2 and env["cpu"]["count"] >= 1 and env["python"].startswith("3.")
     text = json.dumps(env)
     assert str(pathlib.Path.home()) + "/" not in text and f'"{socket.gethostname()}' not in text

@@ -72,7 +72,7 @@ def test_any_engine_on_any_devices_takes_the_same_steps(trajectory, engine, devi
     expected, expected_params, _ = trajectory(parallel.Jit(parallel.make_mesh(1)))
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
     for name in params:
-        np.testing.assert_allclose(params[name], expected_params[name], atol=2e-4, err_msg=name)  # Adam divides by small moments
+        np.testing.assert_allclose(params[name], expected_params[name], atol=1e-3, err_msg=name)  # Adam divides by small moments
 
 
 def test_fsdp_divides_parameters_and_moments(trajectory):
