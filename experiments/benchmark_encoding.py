@@ -169,15 +169,21 @@ def growth_line(texts: Sequence[str]) -> dict:
     """Times of 250 to 2,000 texts, and of 128 texts of 32 to 512 tokens in rows of that length; draws both."""
     names, counts, lengths = ("bfloat16", "torch_sorted_float32"), (250, 500, 1000, 2000), (32, 64, 128, 256, 512)
     long = [" ".join(texts[i : i + 24]) for i in range(128)]  # more than 512 tokens each
-    by_count: dict[str, list[float]] = {name: [] for name in names}
-    by_length: dict[str, list[float]] = {name: [] for name in names}
-    for name in names:
-        for encode, given, times in [
-            *((peers.make(name, ""), texts[:count], by_count) for count in counts),
-            *((peers.make(name, "", length), long, by_length) for length in lengths),
-        ]:
-            encode(given[:64])
-            times[name].append(statistics.median(_time(encode, given) for _ in range(min(3, ROUNDS.value))))
+    cases = [(name, "documents", count) for name in names for count in counts]
+    cases += [(name, "tokens", length) for name in names for length in lengths]
+    given = {case: long if case[1] == "tokens" else texts[: case[2]] for case in cases}
+    encode = {case: peers.make(case[0], max_length=case[2] if case[1] == "tokens" else peers.MAX_LENGTH) for case in cases}
+    times: dict[tuple, list[float]] = {case: [] for case in cases}
+    for case in cases:
+        encode[case](given[case][:64])  # compiles
+    for _ in range(ROUNDS.value):  # a busy time of the machine falls on all cases
+        for case in cases:
+            start = time.perf_counter()
+            encode[case](given[case])
+            times[case].append(time.perf_counter() - start)
+    median = {case: statistics.median(values) for case, values in times.items()}
+    by_count = {name: [median[name, "documents", count] for count in counts] for name in names}
+    by_length = {name: [median[name, "tokens", length] for length in lengths] for name in names}
     per_text = {name: [1e3 * t / len(long) for t in times] for name, times in by_length.items()}
     shown = {"bfloat16": "ours, bfloat16", "torch_sorted_float32": "PyTorch, float32, by length"}
     named = [{shown[name]: times for name, times in group.items()} for group in (by_count, per_text)]
@@ -193,12 +199,6 @@ def growth_line(texts: Sequence[str]) -> dict:
         **{f"ms_per_document_by_tokens_{name}": [round(t, 2) for t in times] for name, times in per_text.items()},
         **{f"slope_tokens_{name}": round(costs.slope(lengths, times), 3) for name, times in per_text.items()},
     }
-
-
-def _time(encode: peers.Encode, texts: Sequence[str]) -> float:
-    start = time.perf_counter()
-    encode(texts)
-    return time.perf_counter() - start
 
 
 def print_profile(texts: Sequence[str]) -> None:

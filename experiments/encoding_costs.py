@@ -116,5 +116,5 @@ def growth_figure(panels: Sequence[tuple[str, str, Sequence[int], Mapping[str, S
         ax.set_xticks(x, [str(value) for value in x])
         ax.minorticks_off()
         ax.grid(True, color="#E6E6E6", linewidth=0.8)
-        ax.legend(frameon=False)
+        ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
