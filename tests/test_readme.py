@@ -50,6 +50,8 @@ def test_python_commands_run(tmp_path):
                 words.append(f"--workdir=runs/{number}")
             # one shape and one model for all: what is tested here is the command
             words += ["--config.encoder.scratch.width=16", "--config.model.width=16", "--config.data.train_rows=96"]
+            words += ["--config.encoder.scratch.layers=1", "--config.model.levels=('00/phrase','01/sentence')"]
+            words += ["--config.model.document_taps=()", "--config.evaluation.graphs=0"]
             words = [word for word in words if "data.train_rows=8000" not in word]
         done = subprocess.run(words, cwd=tmp_path, env=paths, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
