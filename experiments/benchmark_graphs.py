@@ -10,8 +10,9 @@ on the device. Before any timing the logits of both, with equal weights, must ag
 trained at once by ``jax.vmap`` and ``jax.lax.map`` on batches of 40 cascades, of which each trial leaves out those of its fold;
 beside one trial of theirs on four folds in batches of 32.
 
-Epochs of both alternate; a line holds medians and the median of the rounds' ratios (above 1: ours is faster). Peak memory is
-that of a process of its own which does one epoch. Needs requirements-dev.txt (PyTorch). Takes about 15 minutes on 2 cores.
+Epochs of both alternate; a line holds medians and the median of the rounds' ratios (above 1: ours is faster). ``cpu_ratio`` is
+that of the processor time of all threads, which other programs on the machine disturb less. Peak memory is that of a process of
+its own which does one epoch. Needs requirements-dev.txt (PyTorch). Takes about 15 minutes on 2 cores.
 """
 
 from __future__ import annotations
@@ -287,10 +288,15 @@ def compare(name: str) -> dict:
         return record | {"ours": None, "theirs": None, "ratio": None, "not_measured": f"{type(error).__name__}: {error}"[:300]}
     mine, more = ours(problem, ROUNDS.value)
     rates: dict[str, list[float]] = {"ours": [], "theirs": []}
+    on_cpu: dict[str, list[float]] = {"ours": [], "theirs": []}
     for round in range(ROUNDS.value):
         turns = [("ours", mine), ("theirs", reference)]
         for side, run in turns if round % 2 == 0 else reversed(turns):
-            rates[side].append(run(round))
+            wall, processor = time.perf_counter(), time.process_time()
+            rate = run(round)
+            share = (time.perf_counter() - wall) / (time.process_time() - processor)
+            rates[side].append(rate)
+            on_cpu[side].append(rate * share)
     ratios = [a / b for a, b in zip(rates["ours"], rates["theirs"])]
     return (
         record
@@ -300,6 +306,7 @@ def compare(name: str) -> dict:
             "ours": round_(statistics.median(rates["ours"])),
             "theirs": round_(statistics.median(rates["theirs"])),
             "ratio": round_(statistics.median(ratios)),
+            "cpu_ratio": round_(statistics.median(a / b for a, b in zip(on_cpu["ours"], on_cpu["theirs"]))),
             "ratios": [round_(ratio) for ratio in ratios],
             "peak_mib": {side: peak_memory(side, name) for side in ("ours", "theirs")},
         }
