@@ -95,7 +95,8 @@ def test_launch_sweeps_and_goes_on(corpus_file, tmp_path):
         *SMALL,
         f"--config.data.path={corpus_file}",
         "--config.training.total_epochs=1",
-        "--sweep=model.nodes=('phrase',),('phrase','sentence'); seed=0..1; optimizer.learning_rate=1e-3,1e-2",
+        "--sweep=model.levels=('00/phrase','01/sentence'),('01/phrase','01/sentence');"
+        "seed=0..1; optimizer.learning_rate=1e-3,9e-3",
         f"--workdir={folder}",
     )
     done = launch(*arguments)
