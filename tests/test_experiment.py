@@ -1,5 +1,6 @@
 """Whole runs of a small model on real text: devices, packing, NaN, early stopping, several labels, windows."""
 
+import copy
 import csv
 import importlib
 import json
@@ -49,6 +50,29 @@ def test_four_devices_learn_what_one_does(corpus, tmp_path):
     a, b = (checkpoints.load_params(tmp_path / str(devices) / "model" / "params") for devices in (1, 4))
     for name in a:
         np.testing.assert_allclose(a[name], b[name], atol=2e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("engine", ["pmap", "fsdp"])
+def test_a_run_moves_between_engines_and_device_counts(corpus, tmp_path, engine):
+    """Four devices by jit against a run begun on four by another engine and, its end lost, gone on with on two."""
+    whole = small_config(corpus)
+    whole.parallel.devices = 4
+    whole.data.tokens_per_batch = 512
+    whole.training.checkpoint_every_steps = 2
+    experiment.run(whole, tmp_path / "whole", say=quiet)
+    other = copy.deepcopy(whole)
+    other.parallel.update(dict(engine="pmap") if engine == "pmap" else dict(sharding=((".", -1),)))
+    experiment.run(other, tmp_path / "moved", say=quiet)
+    newest = checkpoints.all_steps(tmp_path / "moved" / "checkpoints")[-1]
+    for path in (tmp_path / "moved" / "result.json", newest / "orbax.checkpoint"):
+        path.unlink()
+    whole.parallel.devices = 2
+    said = []
+    experiment.run(whole, tmp_path / "moved", resume=True, say=said.append)
+    assert any("resumed from" in line for line in said) and any(line.startswith("devices: 2 x") for line in said)
+    one, two = (lines(tmp_path / name) for name in ("whole", "moved"))
+    for key in ("loss", "nll"):
+        np.testing.assert_allclose(*([line[key] for line in found if key in line] for found in (one, two)), rtol=1e-4)
 
 
 def test_packed_and_padded_rows_predict_the_same(corpus, tmp_path):
