@@ -236,7 +236,7 @@ def sweep_dots(labels: Sequence[str], values: Sequence[Sequence[float]], metric:
     ax = figure.subplots()
     _tidy(ax)
     for row, (_, found) in enumerate(shown):
-        jitter = (np.arange(len(found)) % 5 - 2) * 0.08
+        jitter = (np.arange(len(found)) % 5 - min(len(found) - 1, 4) / 2) * 0.08
         ax.plot(found, row + jitter, "o", color=BLUE, markersize=4, alpha=0.6, markeredgewidth=0)
         ax.plot([np.mean(found)] * 2, [row - 0.35, row + 0.35], color=VERMILION, linewidth=2)
     ax.set_yticks(range(len(shown)), [label for label, _ in shown], fontsize=8)
