@@ -33,7 +33,7 @@ def letters(runs: list[dict]) -> list[str]:
 def runs_table(runs: list[dict]) -> str:
     """Test scores of recorded runs, each with its reference and published line."""
     rows, published = [], {}
-    references: set[int] = set()
+    references: set[str] = set()
     for label, run in zip(letters(runs), runs):
         rows.append(
             [f"{run['config']} {label}", f"{run['data']['train']:,}", f"{run['test']['n']:,}", str(run["seed"])]
@@ -42,9 +42,9 @@ def runs_table(runs: list[dict]) -> str:
             + [f"{run['training']['seconds'] / 60:.1f} min"]
         )
         for scores in run["reference"].values():
-            if run["data"]["train"] in references:
+            if run["fingerprint"] in references:
                 continue  # runs on the same rows share their reference
-            references.add(run["data"]["train"])
+            references.add(run["fingerprint"])
             rows.append(
                 ["TF-IDF + logistic regression", f"{run['data']['train']:,}", f"{scores['n']:,}", "–", "–"]
                 + [score(scores[key]) for key, _ in METRICS]
