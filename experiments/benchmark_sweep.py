@@ -58,7 +58,7 @@ def main(_: list[str]) -> None:
     for name in ("linear_head", "hidden_layer", "graph_model"):
         config = model(name)
         validate(config)
-        material = sweep.prepare(config, setup.load_corpus(config), print)
+        material = setup.prepare(config, setup.load_corpus(config), print)
         together = sweep.Trials(config, material, list(trials[0]), len(trials), print)
         alone = sweep.Trials(config, material, list(trials[0]), 1, print)
         seconds, results = {"together": [], "alone": []}, {}

@@ -16,6 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from textfuse_jax.config import ConfigError, data_seed, validate
+from textfuse_jax.data.corpus import Corpus
 from textfuse_jax.evaluation import figures
 from textfuse_jax.evaluation.metrics import classification_metrics
 from textfuse_jax.evaluation.records import append_result, environment, hardware, write_json
@@ -28,7 +29,6 @@ from textfuse_jax.training.sweep import (
     check_axes,
     groups,
     parse_sweep,
-    prepare,
     setting_of,
     summary_of,
     tupled,
@@ -90,7 +90,7 @@ def run_sweep(
             continue  # stored before, and not the group whose weights are needed at the end
         part = with_fields(config, fixed)
         try:
-            program = Trials(part, prepare(part, corpus, say), list(trials[0]), len(trials), say)
+            program = Trials(part, setup.prepare(part, corpus, say), list(trials[0]), len(trials), say)
             found = program.run(trials)
         except ValueError as error:
             raise ConfigError(f"--sweep, {fixed or 'every trial'}: {error}") from error
@@ -106,12 +106,7 @@ def run_sweep(
     summary = summary_of(results, metric)
     if kept is None or summary[0]["mean"] is None:
         raise ConfigError(f"--sweep: no setting without a trial that diverged; {lines} tells which, lower the learning rates")
-    program, chosen, trials = kept
-    logits = program.test_logits()
-    tests = []
-    for i, trial in zip(chosen, trials):
-        scores = classification_metrics(corpus.test.labels, to_probabilities(logits[i], corpus.multi_label), corpus.class_names)
-        tests.append({"trial": trial, "test": {name: scores[name] for name in ("n", *METRICS) if name in scores}})
+    tests = _test(*kept, corpus)
     result = {
         "config": config.name,
         "sweep": text,
@@ -132,6 +127,15 @@ def run_sweep(
     write_json(workdir / "result.json", result)
     say(_report(result, config))
     return result
+
+
+def _test(program: Trials, chosen: list[int], trials: list[dict], corpus: Corpus) -> list[dict[str, Any]]:
+    """Test metrics of the chosen of the program's trials, with their best weights."""
+    logits, tests = program.test_logits(), []
+    for i, trial in zip(chosen, trials):
+        scores = classification_metrics(corpus.test.labels, to_probabilities(logits[i], corpus.multi_label), corpus.class_names)
+        tests.append({"trial": trial, "test": {name: scores[name] for name in ("n", *METRICS) if name in scores}})
+    return tests
 
 
 def _open(config: ConfigDict, text: str, workdir: pathlib.Path, resume: bool) -> None:

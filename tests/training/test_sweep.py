@@ -29,7 +29,7 @@ def setting(corpus_file):
     config.data.folds, config.training.total_epochs = 3, 2
     config.encoder.scratch.update(dict(vocab_size=500, width=16, layers=1, heads=2, feed_forward=32))
     config.model.levels, config.model.width = ("00/phrase", "01/sentence"), 16
-    return config, sweep.prepare(config, setup.load_corpus(config), lambda _: None)
+    return config, setup.prepare(config, setup.load_corpus(config), lambda _: None)
 
 
 def quiet(_):

@@ -53,12 +53,9 @@ def train(
     say(f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}" + (f" in {hosts} processes" if hosts > 1 else ""))
     share = dict(process_index=jax.process_index(), process_count=hosts)  # of the rows of every batch
     classes = len(corpus.class_names)
-    encoder = setup.load_text_encoder(config, corpus.train.texts)
     splits = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
-    encoded = {name: setup.encode_split(config, encoder.tokenizer, split.texts) for name, split in splits.items()}
-    features = {}
-    if config.encoder.mode == "cached":
-        features = {name: setup.cached_features(config, name, encoder, encoded[name], corpus, say) for name in splits}
+    material = setup.prepare(config, corpus, say)
+    encoder, encoded, features = material.encoder, material.encoded, material.features
     shape = dict(row_lengths=config.data.row_lengths, packed=config.data.packed)
     batches = train_batches(
         encoded["train"],

@@ -49,6 +49,31 @@ class TextEncoder:
     fingerprint: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """What a training reads: texts, the encoder, each split's tokens and, in mode "cached", its features."""
+
+    corpus: Corpus
+    encoder: TextEncoder
+    encoded: Mapping[str, Encoded]
+    features: Mapping[str, Features]
+
+
+def prepare(config, corpus: Corpus, say: Callable[[str], None]) -> Material:
+    """The encoder, and of every split the tokens and, in mode "cached", the features.
+
+    Raises:
+      as ``load_text_encoder`` and ``cached_features``.
+    """
+    encoder = load_text_encoder(config, corpus.train.texts)
+    splits = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
+    encoded = {name: encode_split(config, encoder.tokenizer, split.texts) for name, split in splits.items()}
+    features = {}
+    if config.encoder.mode == "cached":
+        features = {name: cached_features(config, name, encoder, encoded[name], corpus, say) for name in splits}
+    return Material(corpus, encoder, encoded, features)
+
+
 def load_text_encoder(config, train_texts: Sequence[str]) -> TextEncoder:
     """The encoder that ``config.encoder`` names, with the layers that the model reads.
 

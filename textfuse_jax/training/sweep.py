@@ -115,27 +115,6 @@ def combinations(axes: Mapping[str, Sequence[Any]]) -> list[Trial]:
     return [dict(zip(axes, chosen)) for chosen in itertools.product(*axes.values())]
 
 
-@dataclasses.dataclass(frozen=True)
-class Material:
-    """What all trials share: texts, their tokens, the encoder, cached features."""
-
-    corpus: Corpus
-    encoder: setup.TextEncoder
-    encoded: Mapping[str, Any]
-    features: Mapping[str, Any]
-
-
-def prepare(config: ConfigDict, corpus: Corpus, say: Callable[[str], None]) -> Material:
-    """Tokens and, in mode "cached", features of every split."""
-    encoder = setup.load_text_encoder(config, corpus.train.texts)
-    splits = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
-    encoded = {name: setup.encode_split(config, encoder.tokenizer, split.texts) for name, split in splits.items()}
-    features = {}
-    if config.encoder.mode == "cached":
-        features = {name: setup.cached_features(config, name, encoder, encoded[name], corpus, say) for name in splits}
-    return Material(corpus, encoder, encoded, features)
-
-
 def folds_of(corpus: Corpus, folds: int, seed: int) -> np.ndarray:
     """The fold 0..folds-1 of each training document, int32 [n]; each fold holds each class in proportion."""
     order = np.random.default_rng(seed).permutation(len(corpus.train))
@@ -150,13 +129,15 @@ class Trials:
 
     Args:
       config: what the trials have in common.
-      material: from ``prepare``.
+      material: from ``setup.prepare``.
       fields: the traced fields that ``run`` sets.
       count: trials a run. Where it is a multiple of the devices, they are divided over these.
       say: takes lines of progress.
     """
 
-    def __init__(self, config: ConfigDict, material: Material, fields: Sequence[str], count: int, say: Callable[[str], None]):
+    def __init__(
+        self, config: ConfigDict, material: setup.Material, fields: Sequence[str], count: int, say: Callable[[str], None]
+    ):
         self.config, self.material, self.fields, self.count, self._say = config, material, tuple(fields), count, say
         corpus, encoded = material.corpus, material.encoded
         self._mesh = make_mesh(1 if count % len(jax.devices()) else 0)
@@ -239,7 +220,7 @@ class Trials:
         """Trains the trials; for each a dict of ``trial``, ``validation`` (metrics of its best weights), ``best_step``,
         ``steps`` until it stopped, and ``diverged`` (its loss or gradient became infinite or NaN, its best is from before).
 
-        ``test`` reads the test split with the best weights of the last run.
+        ``test_logits`` reads the test split with the best weights of the last run.
         """
         if len(trials) != self.count:
             raise ValueError(f"this program trains {self.count} trials at a time, got {len(trials)}")
@@ -379,6 +360,3 @@ def check_axes(config: ConfigDict, axes: Mapping[str, Sequence[Any]]) -> None:
         wrong = [fold for fold in axes["data.fold"] if not 0 <= fold < config.data.folds]
         if wrong:
             raise ConfigError(f"--sweep: data.fold must lie in 0..{config.data.folds - 1}, got {wrong[0]}")
-
-
-__all__ = ["TRACED", "Material", "Trials", "check_axes", "groups", "parse_sweep", "prepare", "summary_of", "with_fields"]
