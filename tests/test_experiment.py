@@ -30,6 +30,7 @@ def small_config(corpus, **data):
     config.encoder.scratch.update(dict(layers=1, width=16, heads=2, feed_forward=32, vocab_size=500))
     config.model.levels, config.model.width = ("00/phrase", "01/sentence"), 16
     config.evaluation.reference, config.evaluation.graphs = False, 0
+    config.parallel.devices = 1  # where they matter the test says so
     return config
 
 

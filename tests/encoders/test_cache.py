@@ -82,6 +82,16 @@ def test_made_once_and_made_anew_when_the_key_changes(setting, tmp_path):
     assert not (tmp_path / "train" / "journal.jsonl").exists()
 
 
+def test_taps_of_another_model_join_the_folder(setting, tmp_path):
+    whole, batches = setting.run(tmp_path / "whole")
+    assert setting.run(tmp_path / "train", taps=TAPS[:2])[1] == batches
+    assert setting.run(tmp_path / "train", taps=TAPS[1:])[1] == batches  # two of the three are new
+    features, computed = setting.run(tmp_path / "train")
+    assert computed == 0
+    for tap in TAPS:
+        np.testing.assert_array_equal(features[tap], whole[tap])
+
+
 def test_a_killed_extraction_goes_on_where_it_was(setting, tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "FLUSH_EVERY", 1)
     whole, batches = setting.run(tmp_path / "whole")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from textfuse_jax.evaluation.metrics import classification_metrics
+from textfuse_jax.evaluation.metrics import classification_metrics, selection_metrics
 
 NAMES = ["a", "b", "c"]
 LABELS = np.array([0, 0, 1, 2])
@@ -100,3 +100,12 @@ def test_bad_names_and_thresholds():
         classification_metrics(np.array([0]), np.array([[0.5, 0.5]]), ["a", "a"])
     with pytest.raises(ValueError, match="one number or 2"):
         classification_metrics(np.array([[0, 1]]), np.array([[0.5, 0.5]]), ["a", "b"], thresholds=[0.5] * 3)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_what_a_sweep_selects_by_is_what_a_report_shows(multi_label):
+    rng = np.random.default_rng(1)
+    probabilities = rng.uniform(size=(200, 4)) if multi_label else rng.dirichlet(np.ones(4), 200)
+    labels = rng.integers(0, 2, (200, 4)) if multi_label else rng.integers(0, 4, 200)
+    full = classification_metrics(labels, probabilities, list("wxyz"))
+    assert selection_metrics(labels, probabilities) == pytest.approx({m: full[m] for m in ("n", "accuracy", "f1_macro", "nll")})

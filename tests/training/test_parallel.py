@@ -19,7 +19,7 @@ from textfuse_jax.training.losses import make_loss
 from textfuse_jax.training.optimizer import make_optimizer
 from textfuse_jax.training.step import init_state, make_step
 
-STEPS = 10
+STEPS = 20
 FSDP = ((".", -1),)
 RUN = (*SMALL, "--config.training.total_epochs=2", "--config.training.checkpoint_every_steps=4")
 

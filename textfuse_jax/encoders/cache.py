@@ -3,18 +3,20 @@
 A folder holds the features of one split:
 
     <LL>_<scale>.npy   a flat array [units, d] for each tap, the units of all pieces end to end; memory-mapped
-    journal.jsonl      while it is being made: the batches that are done, a line each
-    manifest.json      at the end: what the features depend on, and a CRC-32 for every ``CHUNK`` bytes of every array
+    manifest.json      what the features depend on, and a CRC-32 for every ``CHUNK`` bytes of every array that is whole
+    journal.jsonl      while some taps are being made: which, and the batches that are done
     .lock              held by the process that writes; others wait and then read
 
 A process that is killed leaves arrays and journal; the next one computes the batches that the journal lacks. A chunk
-whose checksum is wrong is found when the folder is opened, and the batches it holds are computed anew.
+whose checksum is wrong is found when the folder is opened, and the batches it holds are computed anew. Taps that
+another model needs besides join the folder.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -75,7 +77,7 @@ def extract(
       batch: the rows of each batch; together the batches hold every piece once.
       pieces: of each batch, the indices in ``encoded`` of its pieces by row and slot, as in ``data.packing.Plan``.
       encoded: the pieces.
-      taps: names such as "06/phrase". A folder that holds these and more is used as it is.
+      taps: names such as "06/phrase". Those that the folder lacks are computed, others stay in it.
       encoder: whatever determines the features beside the texts: ``checkpoints.fingerprint`` and the compute dtype.
       width: feature width d.
       precision: "float32" or "float16" (half the disk, 3 decimal digits).
@@ -101,64 +103,80 @@ def extract(
     key = {"encoder": encoder, "texts": _digest(encoded), "width": width, "precision": precision}
     key["batches"] = hashlib.sha256(b" ".join(np.ascontiguousarray(held, np.int64).tobytes() for held in pieces)).hexdigest()
     with filelock.FileLock(folder / ".lock"):
-        todo = _todo(folder, key, taps, sizes, pieces, encoded, say)
-        if not todo and (folder / "manifest.json").exists():
+        known = _known(folder, key)
+        damaged = {tap: _damaged(folder / _file(tap), known[tap]) for tap in taps if tap in known}
+        stale = sorted(tap for tap in taps if damaged.get(tap, True))
+        if not stale:
+            say(f"features: {folder}")
             return _open(folder, taps)
-        fresh = {tap: size for tap, size in sizes.items() if not (folder / _file(tap)).exists()}
-        _check_disk(folder, sum(fresh.values()) * width * np.dtype(precision).itemsize)
-        for tap, size in fresh.items():
-            np.lib.format.open_memmap(folder / _file(tap), "w+", np.dtype(precision), (size, width))
+        shapes = {tap: (sizes[tap], width) for tap in stale}
+        done = _resumed(folder, key, shapes, len(pieces), say)
+        if done is None:
+            done = _undamaged(folder, {tap: damaged.get(tap) for tap in stale}, pieces, encoded, say)
+        _check_disk(folder, [folder / _file(tap) for tap in stale], shapes.values(), precision)
+        for tap, shape in shapes.items():
+            if not (folder / _file(tap)).exists():
+                np.lib.format.open_memmap(folder / _file(tap), "w+", np.dtype(precision), shape)
+        known = {tap: chunks for tap, chunks in known.items() if tap not in stale}
+        _write(folder / "manifest.json", json.dumps(key | {"crc32": known}, indent=1) + "\n")
         journal = folder / "journal.jsonl"
-        with journal.open("a", encoding="utf-8") as log:
-            if log.tell() == 0:
-                log.write(json.dumps(key | {"taps": sorted(taps)}) + "\n")
-            files = {tap: np.load(folder / _file(tap), mmap_mode="r+") for tap in taps}
-            if todo:  # else only the manifest is missing
+        _write(journal, json.dumps(key | {"taps": stale}) + "\n" + json.dumps({"done": sorted(done)}) + "\n")
+        todo = [b for b in range(len(pieces)) if b not in done]
+        if todo:  # else only the manifest is missing
+            with journal.open("a", encoding="utf-8") as log:
+                files = {tap: np.load(folder / _file(tap), mmap_mode="r+") for tap in stale}
                 _fill(files, apply, batch, pieces, todo, encoded, progress, log)
-        chunks = {tap: _checksums(folder / _file(tap)) for tap in taps}
-        part = folder / "manifest.part"
-        part.write_text(json.dumps(key | {"crc32": chunks}, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, folder / "manifest.json")
+        known |= {tap: _checksums(folder / _file(tap)) for tap in stale}
+        _write(folder / "manifest.json", json.dumps(key | {"crc32": known}, indent=1) + "\n")
         journal.unlink()
         return _open(folder, taps)
 
 
-def _todo(folder: pathlib.Path, key: dict, taps: Sequence[str], sizes: dict, pieces: Sequence, encoded, say) -> list[int]:
-    """The batches still to compute, none with a manifest that holds; removes what is of other features."""
-    everything = list(range(len(pieces)))
-    manifest, journal = folder / "manifest.json", folder / "journal.jsonl"
-    if manifest.exists():
-        stored = _parsed(manifest.read_text(encoding="utf-8", errors="replace")) or {}
-        known = stored.pop("crc32", {})
-        if stored == key and set(taps) <= set(known):
-            damaged = {tap: _damaged(folder / _file(tap), known[tap]) for tap in taps}
-            todo = _batches_in(damaged, pieces, encoded, folder)
-            if not todo:
-                say(f"features: {folder}")
-                return []
-            say(f"features: {sum(map(len, damaged.values()))} damaged chunks in {folder}, {len(todo)} batches are computed anew")
-            _begin(folder, key, taps, [b for b in everything if b not in set(todo)])
-            return todo
-    elif journal.exists():
-        lines = [_parsed(line) for line in journal.read_text(encoding="utf-8").splitlines()]
-        whole = all(_is_whole(folder / _file(tap), (sizes[tap], key["width"]), key["precision"]) for tap in taps)
-        if lines and lines[0] == key | {"taps": sorted(taps)} and whole:
-            done = {b for line in lines[1:] if line for b in line["done"]}
-            say(f"features: {len(done)} of {len(pieces)} batches are there, going on in {folder}")
-            _begin(folder, key, taps, sorted(done))  # without a line that was cut in the middle
-            return [b for b in everything if b not in done]
+def _known(folder: pathlib.Path, key: dict) -> dict[str, list[int]]:
+    """The checksums of the taps that are whole; removes what is of other features."""
+    manifest = folder / "manifest.json"
+    stored = _parsed(manifest.read_text(encoding="utf-8", errors="replace")) if manifest.exists() else None
+    known = (stored or {}).pop("crc32", {})
+    if stored == key:
+        return known
     for path in folder.iterdir():
         if path.name != ".lock":
             path.unlink()
-    return everything
+    return {}
 
 
-def _begin(folder: pathlib.Path, key: dict, taps: Sequence[str], done: list[int]) -> None:
-    """A journal that holds ``done``, in place of manifest and journal."""
-    part = folder / "journal.part"
-    part.write_text(json.dumps(key | {"taps": sorted(taps)}) + "\n" + json.dumps({"done": done}) + "\n", encoding="utf-8")
-    os.replace(part, folder / "journal.jsonl")
-    (folder / "manifest.json").unlink(missing_ok=True)
+def _resumed(folder: pathlib.Path, key: dict, shapes: Mapping[str, tuple[int, int]], batches: int, say) -> set[int] | None:
+    """The batches that a process that was killed had done for the same taps; None where there was none."""
+    journal = folder / "journal.jsonl"
+    if not journal.exists():
+        return None
+    lines = [_parsed(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+    whole = all(_is_whole(folder / _file(tap), shape, key["precision"]) for tap, shape in shapes.items())
+    if not lines or lines[0] != key | {"taps": list(shapes)} or not whole:
+        return None
+    done = {b for line in lines[1:] if line for b in line["done"]}
+    say(f"features: {len(done)} of {batches} batches are there, going on in {folder}")
+    return done
+
+
+def _undamaged(folder: pathlib.Path, stale: Mapping[str, list[int] | None], pieces: Sequence, encoded: Encoded, say) -> set[int]:
+    """The batches that need not be computed anew: none, if a tap is missing (None in place of its damaged chunks)."""
+    missing = [tap for tap, chunks in stale.items() if chunks is None]
+    for tap in missing:
+        (folder / _file(tap)).unlink(missing_ok=True)
+    again = _batches_in({tap: chunks for tap, chunks in stale.items() if chunks}, pieces, encoded, folder)
+    if len(missing) == len(stale):
+        return set()
+    damaged = sum(map(len, filter(None, stale.values())))
+    say(f"features: {damaged} damaged chunks in {folder}, {len(again)} batches are computed anew")
+    return set() if missing else set(range(len(pieces))) - set(again)
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    """The file, whole or as it was."""
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
 
 
 def _parsed(line: str) -> dict | None:
@@ -268,7 +286,9 @@ def _digest(encoded: Encoded) -> str:
     return total.hexdigest()
 
 
-def _check_disk(folder: pathlib.Path, size: int) -> None:
+def _check_disk(folder: pathlib.Path, files: Sequence[pathlib.Path], shapes, precision: str) -> None:
+    """Raises OSError where the arrays that aren't there yet would not fit on the disk."""
+    size = sum(np.dtype(precision).itemsize * math.prod(shape) for file, shape in zip(files, shapes) if not file.exists())
     free = shutil.disk_usage(folder).free
     if size > free * (1 - _SPARE):
         raise OSError(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 import scipy.special
 from jax.sharding import Mesh
 
@@ -22,14 +23,13 @@ def predict_logits(
     Args:
       lead: what the logits of ``forward`` have before rows, slots and classes: the trials of a sweep.
     """
-    total = np.zeros((*lead, documents, classes), np.float32)
-    weight = np.zeros((documents, 1), np.float32)
+    where, weight, values = [], [], []
 
     def take(rows, logits) -> None:
         here = np.asarray(rows.example) >= 0
-        where, w = np.asarray(rows.example)[here], np.asarray(rows.weight)[here][:, None]
-        np.add.at(total, (..., where, slice(None)), w * local(logits)[..., here, :])
-        np.add.at(weight, where, w)
+        where.append(np.asarray(rows.example)[here])
+        weight.append(np.asarray(rows.weight)[here])
+        values.append(local(logits)[..., here, :])
 
     waiting = None  # one batch behind: the host gathers while the device computes
     for rows in batches:
@@ -39,7 +39,11 @@ def predict_logits(
         waiting = (rows, logits)
     if waiting:
         take(*waiting)
-    return add_processes(total) / np.maximum(add_processes(weight), 1e-9)
+    piece = np.concatenate(where)
+    of_piece = scipy.sparse.csr_array((np.concatenate(weight), (piece, np.arange(len(piece)))), shape=(documents, len(piece)))
+    flat = np.moveaxis(np.concatenate(values, axis=-2), -2, 0).reshape(len(piece), -1)
+    total = np.moveaxis((of_piece @ flat).reshape(documents, *lead, classes), 0, -2)
+    return add_processes(total) / np.maximum(add_processes(of_piece.sum(1)[:, None]), 1e-9)
 
 
 def to_probabilities(logits: np.ndarray, multi_label: bool) -> np.ndarray:

@@ -26,7 +26,7 @@ from textfuse_jax.config import ConfigError, data_seed
 from textfuse_jax.data.corpus import Corpus, strata
 from textfuse_jax.data.pipeline import evaluation_batches, train_batches
 from textfuse_jax.data.sources import FIELDS
-from textfuse_jax.evaluation.metrics import classification_metrics
+from textfuse_jax.evaluation.metrics import selection_metrics
 from textfuse_jax.training import setup
 from textfuse_jax.training.compilation import Compiled
 from textfuse_jax.training.inference import predict_logits, to_probabilities
@@ -291,8 +291,7 @@ class Trials:
         found = []
         for i, p in enumerate(probabilities):
             here = slice(None) if self._folds is None else self._folds == int(values["data.fold"][i])
-            scores = classification_metrics(labels[here], p[here], corpus.class_names) if np.isfinite(p).all() else {}
-            found.append({m: scores[m] for m in ("n", "accuracy", "f1_macro", "nll") if scores})
+            found.append(selection_metrics(labels[here], p[here]) if np.isfinite(p).all() else {})
         return found
 
     def _logits(self, name: str, values, weights, frozen) -> np.ndarray:
