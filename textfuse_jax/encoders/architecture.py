@@ -18,6 +18,9 @@ ACTIVATIONS = {
 }
 """Names in config.json -> the activations of ``transformer.ACTIVATIONS``."""
 
+KINDS = ("convolution", "lstm")
+"""Layers other than a transformer's: ``token_layers``."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
@@ -37,6 +40,7 @@ class Architecture:
       norm_epsilon: added to the variance in LayerNorm.
       pad_id: vocabulary id of padding.
       hidden_dropout, attention_dropout: the rates it was pretrained with.
+      kinds: what each layer is, of ``KINDS``; () where they are transformer layers.
     """
 
     model_type: str
@@ -53,6 +57,7 @@ class Architecture:
     pad_id: int = 0
     hidden_dropout: float = 0.1
     attention_dropout: float = 0.1
+    kinds: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.model_type not in MODEL_TYPES:
@@ -135,19 +140,21 @@ def scratch(
     max_length: int = 512,
     pad_id: int = 0,
     dropout: float = 0.1,
+    kinds: tuple[str, ...] = (),
 ) -> Architecture:
-    """A small BERT for random weights; ``feed_forward`` is ``4 * width`` unless given."""
+    """A small BERT for random weights, or the layers of ``kinds``; ``feed_forward`` is ``4 * width`` unless given."""
     return Architecture(
         model_type="bert",
         vocabulary=vocabulary,
         width=width,
-        layers=layers,
+        layers=len(kinds) or layers,
         heads=heads,
         feed_forward=feed_forward or 4 * width,
         positions=max_length,
         pad_id=pad_id,
         hidden_dropout=dropout,
         attention_dropout=dropout,
+        kinds=tuple(kinds),
     )
 
 

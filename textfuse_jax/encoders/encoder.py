@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from textfuse_jax.encoders.architecture import Architecture
+from textfuse_jax.encoders.token_layers import TokenLayers
 from textfuse_jax.encoders.transformer import Transformer
 from textfuse_jax.segments import assignment, segment_mean, units_of
 from textfuse_jax.types import SCALES, Out, TokenRows, parse_tap
@@ -50,15 +51,25 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, rows: TokenRows, *, train: bool) -> tuple[dict[str, Float[Array, "r u d"]], Out]:
-        """Features of each tap, and ``encoder/layer_LL`` (hidden states [r, t, d]), ``encoder/saliency`` [r, t].
+        """Features of each tap, and ``encoder/layer_LL`` (hidden states [r, t, d]), ``encoder/saliency`` [r, t] of a transformer.
 
         Raises:
           ValueError: a tap that the architecture or the batch doesn't have.
         """
         check_taps(self.taps, self.architecture.layers)
-        transformer = Transformer(
+        layers = self._layers(max(parse_tap(tap)[0] for tap in self.taps))
+        hidden, weights = layers(rows.tokens, rows.position, rows.document, rows.slots, train=train)
+        taps = {tap: reduce_to_units(hidden[parse_tap(tap)[0]], rows, parse_tap(tap)[1]) for tap in self.taps}
+        out: Out = {f"encoder/layer_{layer:02d}": h for layer, h in enumerate(hidden)}
+        return taps, out if weights is None else out | {"encoder/saliency": weights}
+
+    def _layers(self, needed: int) -> nn.Module:
+        """The layers up to the highest that is needed."""
+        if self.architecture.kinds:
+            return TokenLayers(self.architecture, needed, self.hidden_dropout, name="token_layers")
+        return Transformer(
             self.architecture,
-            num_layers=max(parse_tap(tap)[0] for tap in self.taps),
+            num_layers=needed,
             frozen_layers=self.frozen_layers,
             dtype=self.dtype,
             hidden_dropout=self.hidden_dropout,
@@ -66,10 +77,6 @@ class Encoder(nn.Module):
             remat=self.remat,
             name="transformer",
         )
-        hidden, weights = transformer(rows.tokens, rows.position, rows.document, rows.slots, train=train)
-        taps = {tap: reduce_to_units(hidden[parse_tap(tap)[0]], rows, parse_tap(tap)[1]) for tap in self.taps}
-        out: Out = {f"encoder/layer_{layer:02d}": h for layer, h in enumerate(hidden)}
-        return taps, out | {"encoder/saliency": weights}
 
 
 class CachedEncoder(nn.Module):

@@ -80,6 +80,6 @@ def load(folder: pathlib.Path) -> Finished:
         class_names=tuple(facts["class_names"]),
         multi_label=facts["multi_label"],
         tokenizer=load_tokenizer(folder),
-        architecture=Architecture(**facts["architecture"]),
+        architecture=Architecture(**facts["architecture"] | {"kinds": tuple(facts["architecture"].get("kinds", ()))}),
         params=checkpoints.load_params(folder / "params"),
     )
