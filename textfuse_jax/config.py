@@ -75,6 +75,8 @@ def default_config() -> ConfigDict:
     model.pooling_args = ConfigDict()
     model.head = "textfuse_jax.models.head:Head"
     model.head_args = ConfigDict()
+    model.lexical = ""  # e.g. "textfuse_jax.models.lexical:BagOfNgrams": the words themselves join the encoder's features
+    model.lexical_args = ConfigDict()
     model.document_taps = ()  # e.g. ("06/document",): encoder means joined to the pooled graph; () = the graph alone
     model.self_loops = True
 
@@ -160,7 +162,7 @@ def scratch(config: ConfigDict) -> None:
     config.optimizer.encoder_learning_rate = config.optimizer.learning_rate
 
 
-SLOTS = ("pyramid", "propagate", "pooling", "head")
+SLOTS = ("pyramid", "propagate", "pooling", "lexical", "head")
 OPEN = ("data.where", "evaluation.published", "model.edges_args", *(f"model.{slot}_args" for slot in SLOTS))
 """Parts of a config whose fields aren't fixed: columns, metrics, arguments of parts."""
 

@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import shutil
 import socket
 import subprocess
 
@@ -21,7 +22,8 @@ from textfuse_jax.training.step import init_state, make_step
 
 STEPS = 20
 FSDP = ((".", -1),)
-RUN = (*SMALL, "--config.training.total_epochs=2", "--config.training.checkpoint_every_steps=4")
+RUN = (*SMALL, "--config.training.total_epochs=4", "--config.training.checkpoint_every_steps=8")
+FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
 
 
 @pytest.fixture(scope="module")
@@ -128,25 +130,40 @@ def losses(workdir: pathlib.Path) -> np.ndarray:
     return np.array([line["loss"] if line["split"] == "train" else line["nll"] for line in found])
 
 
+@pytest.fixture(scope="module")
+def whole(corpus_file, tmp_path_factory):
+    """A run of more than ``STEPS`` steps in one process of four devices: its arguments, its folder."""
+    run, workdir = (*RUN, f"--config.data.path={corpus_file}"), tmp_path_factory.mktemp("whole") / "run"
+    done = launch(*run, f"--workdir={workdir}", **FOUR)
+    assert done.returncode == 0, done.stderr
+    return run, workdir
+
+
+def lose_the_end(workdir: pathlib.Path) -> None:
+    """Leaves the run as if it had been killed before its last checkpoint."""
+    newest = checkpoints.all_steps(workdir / "checkpoints")[-1]
+    for path in (workdir / "result.json", newest / "orbax.checkpoint"):
+        path.unlink()
+
+
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_hand_over_checkpoints(corpus_file, tmp_path):
-    run = (*RUN, f"--config.data.path={corpus_file}")
-    four = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    whole = launch(*run, f"--workdir={tmp_path / 'one'}", **four)
-    assert whole.returncode == 0, whole.stderr
-    said = together(*run, f"--workdir={tmp_path / 'two'}")
+def test_two_processes_train_as_one_by_pmap(whole, tmp_path):
+    run, one = whole
+    said = together(*run, "--config.parallel.engine=pmap", f"--workdir={tmp_path / 'two'}")
     assert "4 x cpu in 2 processes" in said[0] and "epoch" not in said[1]
-    np.testing.assert_allclose(losses(tmp_path / "one"), losses(tmp_path / "two"), rtol=1e-5)
-    # A checkpoint of two processes goes on in one, and the other way round.
-    for before, after in (("two", "one"), ("one", "two")):
-        folder = tmp_path / f"{before}_then_{after}"
-        (tmp_path / before).rename(folder)
-        newest = checkpoints.all_steps(folder / "checkpoints")[-1]
-        for path in (folder / "result.json", newest / "orbax.checkpoint"):
-            path.unlink()
-        if after == "one":
-            done = launch("--resume", f"--workdir={folder}", **four)
-            assert done.returncode == 0 and "resumed from" in done.stdout, done.stderr
-        else:
-            assert "resumed from" in together("--resume", f"--workdir={folder}")[0]
-    np.testing.assert_allclose(losses(tmp_path / "two_then_one"), losses(tmp_path / "one_then_two"), rtol=1e-5)
+    np.testing.assert_allclose(losses(one), losses(tmp_path / "two"), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_and_hand_over_checkpoints(whole, tmp_path):
+    run, one = whole
+    together(*run, f"--workdir={tmp_path / 'two'}")
+    np.testing.assert_allclose(losses(one), losses(tmp_path / "two"), rtol=1e-5)
+    lose_the_end(tmp_path / "two")
+    done = launch("--resume", f"--workdir={tmp_path / 'two'}", XLA_FLAGS="")  # one device
+    assert done.returncode == 0 and "resumed from" in done.stdout, done.stderr
+    np.testing.assert_allclose(losses(one), losses(tmp_path / "two"), rtol=1e-5)
+    shutil.copytree(one, tmp_path / "one")
+    lose_the_end(tmp_path / "one")
+    assert "resumed from" in together("--resume", f"--workdir={tmp_path / 'one'}")[0]
+    np.testing.assert_allclose(losses(one), losses(tmp_path / "one"), rtol=1e-5)

@@ -31,6 +31,7 @@ class TextGraphClassifier(nn.Module):
       self_loops: whether every node gets one self-loop of weight 1, after all other edges.
       document_taps: taps whose means over the document are joined to the pooled graph, so that the graph only adds; ():
         the graph alone.
+      lexical: None: the encoder's features are all that is seen; else vectors of the document's words join them.
     """
 
     encoder: Callable | None
@@ -41,6 +42,7 @@ class TextGraphClassifier(nn.Module):
     head: Callable | None
     self_loops: bool = True
     document_taps: tuple[str, ...] = ()
+    lexical: Callable | None = None
 
     def __call__(self, rows: TokenRows, *, train: bool) -> tuple[Float[Array, "r s c"], Out]:
         """Logits of each slot, and what every part put out: besides, ``graph``, the nodes with the edges that messages
@@ -66,6 +68,10 @@ class TextGraphClassifier(nn.Module):
             out |= made
             vectors.append(z)
         vectors += [_document_mean(taps, rows, tap) for tap in self.document_taps]
+        if self.lexical is not None:
+            z, made = self.lexical(rows, train=train)
+            out |= made
+            vectors.append(z)
         if not vectors:
             raise ValueError("a classifier without pyramid needs document_taps, e.g. ('06/document',), got ()")
         out["pool/z"] = z = jnp.concatenate(vectors, axis=-1)
@@ -128,6 +134,7 @@ def build_model(config: ConfigDict | Mapping[str, Any], encoder: Callable | None
         head=part("head"),
         self_loops=config.get("self_loops", True),
         document_taps=tuple(config.get("document_taps") or ()),
+        lexical=part("lexical"),
     )
 
 
