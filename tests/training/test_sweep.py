@@ -26,7 +26,7 @@ def corpus_file(tmp_path_factory):
 def setting(corpus_file):
     config = quickstart.get_config("scratch,runlocal")
     config.data.source, config.data.path, config.data.train_rows, config.data.seed = "file", str(corpus_file), 0, 0
-    config.data.folds, config.training.total_epochs = 3, 2
+    config.data.folds, config.training.total_epochs, config.encoder.dtype = 3, 2, "float32"
     config.encoder.scratch.update(dict(vocab_size=500, width=16, layers=1, heads=2, feed_forward=32))
     config.model.levels, config.model.width = ("00/phrase", "01/sentence"), 16
     return config, setup.prepare(config, setup.load_corpus(config), lambda _: None)
@@ -47,8 +47,8 @@ def test_a_trial_among_many_ends_as_it_does_alone(setting):
     for i in (0, 3, len(trials) - 1):
         (one,) = alone.run([trials[i]])
         assert one["best_step"] == results[i]["best_step"] and one["trial"] == trials[i]
-        np.testing.assert_allclose(one["validation"]["nll"], results[i]["validation"]["nll"], rtol=2e-4)
-        np.testing.assert_allclose(alone.test_logits()[0], logits[i], atol=2e-3)
+        np.testing.assert_allclose(one["validation"]["nll"], results[i]["validation"]["nll"], rtol=1e-5)
+        np.testing.assert_allclose(alone.test_logits()[0], logits[i], atol=1e-4)
 
 
 def test_folds_hold_out_what_they_train_without(setting):
