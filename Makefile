@@ -1,5 +1,6 @@
 # make demo    the whole method on real text, from nothing: venv, install, train, report
 # make test    the tests            make lint    format and lint
+# make test-long    every command of the README, runs over several processes and engines: minutes each
 # make results docs/results.md and its figures from experiments/results/*.jsonl
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +11,7 @@ ifneq ($(wildcard ../shared/data),)
 export TEXTFUSE_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo install install-dev test lint results clean
+.PHONY: demo install install-dev test test-long lint results clean
 
 $(VENV)/.run: requirements.txt requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -30,7 +31,10 @@ demo: $(VENV)/.run
 	$(BIN)/python launch.py --config=configs/quickstart.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 -m "not long"
+
+test-long: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist load --durations=10 -m long
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ if "TEXTFUSE_TEST_CACHE" not in os.environ:  # one for this run, its workers and
     os.environ["TEXTFUSE_TEST_CACHE"] = tempfile.mkdtemp(prefix="textfuse-tests-")
     atexit.register(shutil.rmtree, os.environ["TEXTFUSE_TEST_CACHE"], ignore_errors=True)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["TEXTFUSE_TEST_CACHE"]
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import jax

@@ -53,6 +53,7 @@ def test_four_devices_learn_what_one_does(corpus, tmp_path):
         np.testing.assert_allclose(a[name], b[name], atol=2e-4, err_msg=name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["pmap", "fsdp"])
 def test_a_run_moves_between_engines_and_device_counts(corpus, tmp_path, engine):
     """Four devices by jit against a run begun on four by another engine and, its end lost, gone on with on two."""

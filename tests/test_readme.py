@@ -31,7 +31,7 @@ def test_layout_names_what_is_there():
         assert (ROOT / name).exists() or (ROOT / "textfuse_jax" / name).exists(), name
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_python_commands_run(tmp_path):
     assert len(COMMANDS) >= 5
     module = pathlib.Path(tmp_path / "my_lab")

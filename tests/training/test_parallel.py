@@ -146,7 +146,7 @@ def lose_the_end(workdir: pathlib.Path) -> None:
         path.unlink()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_train_as_one_by_pmap(whole, tmp_path):
     run, one = whole
     said = together(*run, "--config.parallel.engine=pmap", f"--workdir={tmp_path / 'two'}")
@@ -154,7 +154,7 @@ def test_two_processes_train_as_one_by_pmap(whole, tmp_path):
     np.testing.assert_allclose(losses(one), losses(tmp_path / "two"), rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_train_as_one_and_hand_over_checkpoints(whole, tmp_path):
     run, one = whole
     together(*run, f"--workdir={tmp_path / 'two'}")
