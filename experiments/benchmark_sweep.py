@@ -30,6 +30,7 @@ DOCUMENTS = flags.DEFINE_integer("documents", 2000, "training texts")
 EPOCHS = flags.DEFINE_integer("epochs", 3, "epochs a trial")
 ALONE = flags.DEFINE_integer("alone", 16, "trials run one by one in each round")
 ROUNDS = flags.DEFINE_integer("rounds", 3, "alternations")
+MODELS = flags.DEFINE_list("models", ["linear_head", "hidden_layer", "graph_model"], "which of the three")
 OUTPUT = flags.DEFINE_string("output", str(RESULTS), "file the JSON lines are appended to")
 TOLERANCE = 1e-4
 """Largest difference of a validation loss, relative: sums in another order grow over an epoch's steps."""
@@ -44,7 +45,7 @@ def model(name: str):
     if name == "graph_model":
         config.model.width = 64
     else:
-        config.model.pyramid = None
+        config.model.pyramid, config.model.lexical = "", ""
         config.model.head_args.hidden = 64 if name == "hidden_layer" else 0
     return config
 
@@ -55,7 +56,7 @@ def main(_: list[str]) -> None:
     trials = sweep.combinations(sweep.parse_sweep(SWEEP))
     sample = [int(i) for i in np.linspace(0, len(trials) - 1, ALONE.value)]
     machine = environment()
-    for name in ("linear_head", "hidden_layer", "graph_model"):
+    for name in MODELS.value:
         config = model(name)
         validate(config)
         material = setup.prepare(config, setup.load_corpus(config), print)

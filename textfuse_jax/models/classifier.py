@@ -45,8 +45,10 @@ class TextGraphClassifier(nn.Module):
     lexical: Callable | None = None
 
     def __call__(self, rows: TokenRows, *, train: bool) -> tuple[Float[Array, "r s c"], Out]:
-        """Logits of each slot, and what every part put out: besides, ``graph``, the nodes with the edges that messages
-        passed along (NodeRows), and ``pool/z``, what the head saw. Empty slots get logits that mean nothing.
+        """Logits of each slot, and what every part put out.
+
+        Besides there are ``graph``, the nodes with the edges that messages passed along (NodeRows), ``nodes``, the same after
+        the messages, and ``pool/z``, what the head saw. Empty slots get logits that mean nothing.
 
         Raises:
           ValueError: slots that don't go together (the message says which).
@@ -64,6 +66,7 @@ class TextGraphClassifier(nn.Module):
             if self.propagate is not None:
                 nodes, made = self.propagate(nodes, train=train)
                 out |= made
+            out["nodes"] = nodes
             z, made = self.pooling(nodes, rows.slots, train=train)
             out |= made
             vectors.append(z)

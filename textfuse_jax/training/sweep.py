@@ -198,7 +198,7 @@ class Trials:
             return taken(state, rows, jax.random.key(config.seed + 1))[0]
 
         def forward(weights, rows):
-            return setup.predictor(model)(unflatten(weights), rows)[0]
+            return setup.predictor(model)(unflatten(weights), rows)
 
         return step, forward, start
 
@@ -210,7 +210,18 @@ class Trials:
 
     def _one_forward(self, one: tuple, rows):
         trial, weights, frozen = one
-        return self._parts(trial)[1](weights | frozen, rows)
+        return self._parts(trial)[1](weights | frozen, rows)[0]
+
+    def outputs(self, read: Callable[[Any, dict[str, Any]], Any], batch: int = 0) -> Any:
+        """``read(rows, out)`` of a batch of the validation split, by the best weights of each trial of the last run.
+
+        Args:
+          read: takes the rows and what the model's parts put out; what it returns gets a trial axis.
+        """
+        rows = self._held["validation"].batch(batch)
+        one = lambda trial, weights, frozen: read(rows, self._parts(trial)[1](weights | frozen, rows)[1])  # noqa: E731
+        values, weights, frozen = self._best
+        return jax.device_get(jax.jit(jax.vmap(one, in_axes=(0, 0, None)))(values, weights, frozen))
 
     def _place(self, tree: Any) -> Any:
         """Arrays with a trial axis, the trials over the devices."""
@@ -301,6 +312,11 @@ class Trials:
         size = len(getattr(corpus, name))
         lead = (self.count,)
         return predict_logits(forward, (values, weights, frozen), self._held[name], size, len(corpus.class_names), one, lead)
+
+    @property
+    def parameters(self) -> int:
+        """Trained parameters of one trial; known after ``run``."""
+        return sum(x.size for x in jax.tree.leaves(self._best[1])) // self.count
 
     def test_logits(self) -> np.ndarray:
         """Logits f32 [k, n, c] of the test split by the best weights of the last run; read them once, for the chosen setting."""

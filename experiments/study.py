@@ -1,0 +1,259 @@
+"""Settings of one config side by side: seeds trained together, compared with a reference on the same test documents.
+
+A study is a list of ``Setting``s and the config they change. Settings that differ in traced fields alone (rates, dropout,
+alpha) are trained as one program with all their seeds. Every setting's best weights, chosen on validation, read the test
+split once; the line that records them says so. A study that was stopped goes on with the settings that are missing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from configs import agnews_frozen
+from textfuse_jax.config import runlocal, validate
+from textfuse_jax.evaluation.metrics import classification_metrics
+from textfuse_jax.evaluation.records import append_result, environment, hardware, plain, read_results
+from textfuse_jax.evaluation.statistics import resampling_weights
+from textfuse_jax.segments import segment_count, segment_sum
+from textfuse_jax.training import setup, sweep
+from textfuse_jax.training.inference import to_probabilities
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+WORK = pathlib.Path("runs") / "studies"
+METRICS = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "auc_ovr", "nll", "ece", "brier")
+LOCAL_SETTINGS = 3
+"""Settings of a study that ``runlocal`` trains."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One row of a study's table.
+
+    Attributes:
+      name: unique in the study.
+      fields: config field -> value, on top of the study's config.
+      published: metric -> the paper's number for this row, and "source"; None: there is none.
+    """
+
+    name: str
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    published: Mapping[str, Any] | None = None
+
+
+Measure = Callable[[sweep.Trials], Mapping[str, Any]]
+"""Further facts of a trained program, for its line."""
+
+
+def main(
+    name: str,
+    base: ConfigDict,
+    settings: Sequence[Setting],
+    *,
+    seeds: int = 5,
+    reference: str = "",
+    measure: Measure | None = None,
+) -> None:
+    """The command line of a study: ``python -m experiments.NAME [:runlocal]``.
+
+    Args:
+      name: of the study and of its file in experiments/results.
+      base: what the settings have in common.
+      seeds: trials of each setting.
+      reference: name of the setting that all are compared with; "": the first.
+    """
+    arguments = [argument.lstrip(":") for argument in sys.argv[1:]]
+    if arguments not in ([], ["runlocal"]):
+        raise SystemExit(f"usage: python -m experiments.{name} [:runlocal]")
+    output, work = RESULTS / f"{name}.jsonl", WORK / name
+    if arguments:
+        runlocal(base)
+        settings, seeds, output, work = settings[:LOCAL_SETTINGS], 2, WORK / "local" / f"{name}.jsonl", WORK / "local" / name
+        reference = reference if any(s.name == reference for s in settings) else ""
+        output.unlink(missing_ok=True)
+    run(name, base, settings, seeds, reference or settings[0].name, output, work, measure)
+
+
+def frozen(train_rows: int = 4000) -> ConfigDict:
+    """The config that studies on cached features change: the papers' parts on AG News, without what we joined to them."""
+    config = agnews_frozen.get_config()
+    config.data.train_rows, config.data.validation_rows, config.data.seed = train_rows, 2000, 0
+    config.model.document_taps, config.model.lexical = (), ""
+    config.model.lexical_args = ConfigDict()
+    config.model.width = 128
+    config.model.head_args.dropout = config.model.pyramid_args.dropout = config.model.propagate_args.dropout = 0.3
+    config.loss.consistency = config.loss.label_smoothing = 0.0
+    config.optimizer.learning_rate, config.optimizer.weight_decay = 1e-3, 0.1
+    config.training.total_epochs = 6
+    return config
+
+
+def graph_facts(program: sweep.Trials) -> dict[str, list[float]]:
+    """Of some validation documents: edges a node (self-loops not counted), and the mean cosine of two nodes of a document
+    after the last round of messages, 1 where all have become the same."""
+    if program.config.model.pyramid in (None, ""):
+        return {}
+
+    def read(rows, out):
+        nodes, graph = out["nodes"], out["graph"]
+        inside = nodes.document < nodes.slots
+        edges = (graph.receivers < nodes.document.shape[1]) & (graph.receivers != graph.senders)
+        unit = nodes.features / jnp.maximum(jnp.linalg.norm(nodes.features, axis=-1, keepdims=True), 1e-9)
+        count = segment_count(nodes.document, nodes.slots)
+        square = (segment_sum(unit, nodes.document, nodes.slots) ** 2).sum(-1)
+        pairs = count * (count - 1)
+        return edges.sum() / inside.sum(), jnp.where(pairs > 0, square - count, 0).sum() / pairs.sum()
+
+    edges, cosine = program.outputs(read)
+    return {"edges_a_node": [round(float(x), 3) for x in edges], "cosine_of_nodes": [round(float(x), 4) for x in cosine]}
+
+
+def run(
+    name: str,
+    base: ConfigDict,
+    settings: Sequence[Setting],
+    seeds: int,
+    reference: str,
+    output: pathlib.Path,
+    work: pathlib.Path,
+    measure: Measure | None = None,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Trains what ``output`` lacks and appends a line a setting; test logits are kept in ``work`` for the comparison.
+
+    Raises:
+      ConfigError: a setting's config is wrong; told before anything is trained.
+    """
+    for setting in settings:
+        validate(sweep.with_fields(base, setting.fields))
+    machine, materials = environment(), {}
+    known = read_results(output) if output.exists() else []
+    ordered = sorted(settings, key=lambda s: s.name != reference)  # the reference first
+    for shared, group in grouped(ordered):
+        config = sweep.with_fields(base, shared)
+        config.data.seed = max(config.data.seed, 0)
+        key = json.dumps([config.data.to_dict(), config.encoder.to_dict(), setup.taps_of(config.model)], default=str)
+        todo = [s for s in group if not _done(s, known, work, key)]
+        if not todo:
+            continue
+        if key not in materials:
+            materials.clear()  # one split at a time in memory
+            materials[key] = setup.prepare(config, setup.load_corpus(config), say)
+        material = materials[key]
+        fields = sorted({field for s in todo for field in s.fields if field not in shared})
+        trials = [{"seed": seed} | {f: s.fields.get(f, _value(config, f)) for f in fields} for s in todo for seed in range(seeds)]
+        say(f"{name}: {', '.join(s.name for s in todo)} ({len(trials)} trials)")
+        program = sweep.Trials(config, material, ["seed", *fields], len(trials), say)
+        start = time.perf_counter()
+        results = program.run(trials)
+        seconds = time.perf_counter() - start
+        logits, facts = program.test_logits(), measure(program) if measure else {}
+        for i, setting in enumerate(todo):
+            mine = slice(i * seeds, (i + 1) * seeds)
+            probabilities = to_probabilities(logits[mine], material.corpus.multi_label)
+            store(work / f"{setting.name}.npz", probabilities, key)
+            append_result(
+                output,
+                {
+                    "study": name,
+                    "setting": setting.name,
+                    "fields": plain(dict(setting.fields)),
+                    "regime": config.encoder.mode if config.encoder.checkpoint != "scratch" else "scratch",
+                    "data": {n: len(getattr(material.corpus, n)) for n in ("train", "validation", "test")}
+                    | {"name": material.corpus.name},
+                    "seeds": seeds,
+                    "best_step": [r["best_step"] for r in results[mine]],
+                    "validation": {m: [r["validation"].get(m) for r in results[mine]] for m in ("accuracy", "f1_macro", "nll")},
+                    **scores(material.corpus, probabilities),
+                    **(compared(material.corpus.test.labels, probabilities, work, reference, key) if reference else {}),
+                    "reference": reference,
+                    "parameters": program.parameters,
+                    "seconds_a_trial": round(seconds / len(trials), 1),
+                    "trials_together": len(trials),
+                    "published": plain(dict(setting.published)) if setting.published else None,
+                    "test_split_read": "once, by the best weights on validation of each seed",
+                    "fingerprint": material.corpus.fingerprint(),
+                    "hardware": hardware(machine),
+                    "commit": machine["git"]["commit"],
+                    **({k: v[mine] for k, v in facts.items()}),
+                },
+            )
+
+
+def grouped(settings: Sequence[Setting]) -> list[tuple[dict[str, Any], list[Setting]]]:
+    """Settings that one program trains: those whose untraced fields are equal, which are returned beside them."""
+    values: dict[str, list[Any]] = {}
+    for setting in settings:
+        for field, value in setting.fields.items():
+            values.setdefault(field, []).append(value)
+    traced = {field for field, found in values.items() if sweep.is_traced(field, found)}
+    groups: dict[str, tuple[dict[str, Any], list[Setting]]] = {}
+    for setting in settings:
+        shared = {field: value for field, value in setting.fields.items() if field not in traced}
+        groups.setdefault(repr(sorted(shared.items())), (shared, []))[1].append(setting)
+    return list(groups.values())
+
+
+def scores(corpus, probabilities: np.ndarray) -> dict[str, Any]:
+    """Test metrics of each seed, and the 95 % interval of mean accuracy over documents and seeds alike."""
+    found = [classification_metrics(corpus.test.labels, p, corpus.class_names) for p in probabilities]
+    right = _right(corpus.test.labels, probabilities)
+    draws = np.concatenate([w @ right.mean(0) / right.shape[1] for w in resampling_weights(right.shape[1], 1000, 0)])
+    return {
+        "test": {m: [f[m] for f in found] for m in METRICS if found[0].get(m) is not None},
+        "recall": {name: [f["per_class"][name]["recall"] for f in found] for name in corpus.class_names},
+        "accuracy_ci95": [float(x) for x in np.percentile(draws, [2.5, 97.5])],
+    }
+
+
+def compared(labels: np.ndarray, ours: np.ndarray, work: pathlib.Path, reference: str, key: str) -> dict[str, Any]:
+    """Mean difference of accuracy from the reference over seeds, its paired-bootstrap interval over documents and p."""
+    path = work / f"{reference}.npz"
+    theirs = np.load(path)["probabilities"]
+    if theirs.shape[1:] != ours.shape[1:]:
+        return {}  # the reference has other test documents
+    difference = _right(labels, ours).mean(0) - _right(labels, theirs).mean(0)
+    n = len(difference)
+    draws = np.concatenate([w @ difference / n for w in resampling_weights(n, 2000, 0)])
+    tail = min((draws <= 0).mean(), (draws >= 0).mean())
+    return {
+        "difference": float(difference.mean()),
+        "difference_ci95": [float(x) for x in np.percentile(draws, [2.5, 97.5])],
+        "p": float(min(1.0, 2 * max(tail, 1 / len(draws)))) if reference and np.any(difference) else 1.0,
+    }
+
+
+def store(path: pathlib.Path, probabilities: np.ndarray, key: str) -> None:
+    """Keeps test probabilities for comparisons of a study that goes on later."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part.npz")
+    np.savez_compressed(part, probabilities=probabilities.astype(np.float32), key=key)
+    part.replace(path)
+
+
+def _done(setting: Setting, known: Sequence[Mapping[str, Any]], work: pathlib.Path, key: str) -> bool:
+    recorded = any(line["setting"] == setting.name and line["fields"] == plain(dict(setting.fields)) for line in known)
+    path = work / f"{setting.name}.npz"
+    return recorded and path.exists() and str(np.load(path)["key"]) == key
+
+
+def _right(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    if labels.ndim == 2:
+        return ((probabilities >= 0.5) == labels.astype(bool)).all(-1).astype(np.float64)
+    return (probabilities.argmax(-1) == labels).astype(np.float64)
+
+
+def _value(config: ConfigDict, field: str) -> Any:
+    part: Any = config
+    for name in field.split("."):
+        part = part[name]
+    return part
