@@ -41,11 +41,11 @@ def model(name: str):
     config = agnews_frozen.get_config()
     config.data.train_rows, config.data.validation_rows, config.data.test_rows = DOCUMENTS.value, 500, 100
     config.data.tokens_per_batch, config.data.seed = 2048, 0
-    config.training.total_epochs = EPOCHS.value
+    config.training.total_epochs, config.loss.consistency, config.model.lexical = EPOCHS.value, 0.0, ""
     if name == "graph_model":
         config.model.width = 64
     else:
-        config.model.pyramid, config.model.lexical = "", ""
+        config.model.pyramid = ""
         config.model.head_args.hidden = 64 if name == "hidden_layer" else 0
     return config
 
