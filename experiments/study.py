@@ -70,6 +70,8 @@ def main(
       base: what the settings have in common.
       seeds: trials of each setting.
       reference: name of the setting that all are compared with; "": the first.
+      measure: further facts of a trained program.
+      resample: each seed has training rows of its own, as few-shot tables want; else all seeds share them.
     """
     arguments = [argument.lstrip(":") for argument in sys.argv[1:]]
     if arguments not in ([], ["runlocal"]):
@@ -80,7 +82,7 @@ def main(
         settings, seeds, output, work = settings[:LOCAL_SETTINGS], 2, WORK / "local" / f"{name}.jsonl", WORK / "local" / name
         reference = reference if any(s.name == reference for s in settings) else ""
         output.unlink(missing_ok=True)
-    run(name, base, settings, seeds, reference or settings[0].name, output, work, measure)
+    run(name, base, settings, seeds, reference or settings[0].name, output, work, measure, resample)
 
 
 def frozen(train_rows: int = 4000) -> ConfigDict:
@@ -126,6 +128,7 @@ def run(
     output: pathlib.Path,
     work: pathlib.Path,
     measure: Measure | None = None,
+    resample: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
     """Trains what ``output`` lacks and appends a line a setting; test logits are kept in ``work`` for the comparison.
@@ -136,27 +139,39 @@ def run(
     for setting in settings:
         validate(sweep.with_fields(base, setting.fields))
     machine, materials = environment(), {}
+
+    def material_of(config: ConfigDict) -> setup.Material:
+        key = json.dumps([config.data.to_dict(), config.encoder.to_dict(), setup.taps_of(config.model)], default=str)
+        if key not in materials:
+            materials.clear()  # one at a time in memory
+            materials[key] = setup.prepare(config, setup.load_corpus(config), say)
+        return materials[key]
+
     known = read_results(output) if output.exists() else []
     ordered = sorted(settings, key=lambda s: s.name != reference)  # the reference first
     for shared, group in grouped(ordered):
         config = sweep.with_fields(base, shared)
         config.data.seed = max(config.data.seed, 0)
-        key = json.dumps([config.data.to_dict(), config.encoder.to_dict(), setup.taps_of(config.model)], default=str)
+        key = json.dumps([config.data.to_dict(), config.encoder.to_dict(), setup.taps_of(config.model), resample], default=str)
         todo = [s for s in group if not _done(s, known, work, key)]
         if not todo:
             continue
-        if key not in materials:
-            materials.clear()  # one split at a time in memory
-            materials[key] = setup.prepare(config, setup.load_corpus(config), say)
-        material = materials[key]
         fields = sorted({field for s in todo for field in s.fields if field not in shared})
         trials = [{"seed": seed} | {f: s.fields.get(f, _value(config, f)) for f in fields} for s in todo for seed in range(seeds)]
         say(f"{name}: {', '.join(s.name for s in todo)} ({len(trials)} trials)")
-        program = sweep.Trials(config, material, ["seed", *fields], len(trials), say)
-        start = time.perf_counter()
-        results = program.run(trials)
-        seconds = time.perf_counter() - start
-        logits, facts = program.test_logits(), measure(program) if measure else {}
+        results, logits, facts, seconds = [{}] * len(trials), [None] * len(trials), {}, 0.0
+        for sample in range(seeds if resample else 1):
+            config.data.seed += sample > 0
+            here = [i for i, trial in enumerate(trials) if not resample or trial["seed"] == sample]
+            material = material_of(config)
+            program = sweep.Trials(config, material, ["seed", *fields], len(here), say)
+            start = time.perf_counter()
+            found = program.run([trials[i] for i in here])
+            seconds += time.perf_counter() - start
+            for i, result, one in zip(here, found, program.test_logits()):
+                results[i], logits[i] = result, one
+            facts = measure(program) if measure else {}
+        logits = np.stack(logits)
         for i, setting in enumerate(todo):
             mine = slice(i * seeds, (i + 1) * seeds)
             probabilities = to_probabilities(logits[mine], material.corpus.multi_label)
@@ -171,6 +186,7 @@ def run(
                     "data": {n: len(getattr(material.corpus, n)) for n in ("train", "validation", "test")}
                     | {"name": material.corpus.name},
                     "seeds": seeds,
+                    "rows_of_each_seed_differ": resample,
                     "best_step": [r["best_step"] for r in results[mine]],
                     "validation": {m: [r["validation"].get(m) for r in results[mine]] for m in ("accuracy", "f1_macro", "nll")},
                     **scores(material.corpus, probabilities),

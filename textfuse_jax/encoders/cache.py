@@ -100,7 +100,7 @@ def extract(
         raise ValueError(f"piece {piece} is in {times[piece]} batches, must be in one; use data.pipeline.evaluation_batches")
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    key = {"encoder": encoder, "texts": _digest(encoded), "width": width, "precision": precision}
+    key = {"encoder": encoder, "texts": digest(encoded), "width": width, "precision": precision}
     key["batches"] = hashlib.sha256(b" ".join(np.ascontiguousarray(held, np.int64).tobytes() for held in pieces)).hexdigest()
     with filelock.FileLock(folder / ".lock"):
         known = _known(folder, key)
@@ -277,7 +277,7 @@ def _file(tap: str) -> str:
     return tap.replace("/", "_") + ".npy"
 
 
-def _digest(encoded: Encoded) -> str:
+def digest(encoded: Encoded) -> str:
     """SHA-256 over tokens and units of all pieces: what features depend on, whatever text and tokenizer they came from."""
     total = hashlib.sha256()
     units = [part[scale] for part in (encoded.counts, encoded.unit) for scale in sorted(part)]

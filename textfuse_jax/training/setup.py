@@ -20,7 +20,7 @@ from textfuse_jax.data.sources import load
 from textfuse_jax.data.tokenize import Encoded, encode
 from textfuse_jax.encoders import architecture as shapes
 from textfuse_jax.encoders.architecture import Architecture
-from textfuse_jax.encoders.cache import extract
+from textfuse_jax.encoders.cache import digest, extract
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound, fingerprint, locate
 from textfuse_jax.encoders.encoder import CachedEncoder, Encoder
 from textfuse_jax.encoders.tokenizers import load_tokenizer, pad_id, train_wordpiece
@@ -226,9 +226,8 @@ def cached_features(config, name: str, encoder: TextEncoder, encoded: Encoded, c
     )
     (once,) = batches.plans
     root = pathlib.Path(e.cache_dir) if e.cache_dir else pathlib.Path.home() / ".cache" / "textfuse_jax"
-    folder = (
-        root / f"{corpus.name.replace(':', '_').replace('/', '_')}-{name}-{corpus.fingerprint()[:12]}-{encoder.fingerprint[:12]}"
-    )
+    safe = corpus.name.replace(":", "_").replace("/", "_")
+    folder = root / f"{safe}-{name}-{digest(encoded)[:12]}-{encoder.fingerprint[:12]}"  # runs on other training rows share a test
     try:
         return extract(
             folder,
