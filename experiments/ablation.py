@@ -11,16 +11,16 @@ from __future__ import annotations
 from experiments.study import Setting, frozen, graph_facts, main
 
 PAPER = {"accuracy": 0.913, "f1_macro": 0.905, "auc_ovr": 0.947, "precision_macro": 0.908}
-SINGLE, MEAN = "textfuse_jax.models.pyramid:Single", "textfuse_jax.models.pooling:Mean"
+SINGLE = {"model.pyramid": "textfuse_jax.models.pyramid:Single", "model.pyramid_args": {}, "model.levels": ("06/phrase",)}
 NO_GRAPH = {"model.propagate": "", "model.edges": ()}
 ENCODER = {"model.pyramid": "", "model.document_taps": ("06/document",), **NO_GRAPH}
 SETTINGS = [
     Setting("encoder alone", ENCODER),
     Setting("full", published={**PAPER, "source": "arXiv 2511.05752 (tuned encoder, all rows)"}),
-    Setting("without pyramid", {"model.pyramid": SINGLE, "model.levels": ("06/phrase",)}),
+    Setting("without pyramid", SINGLE),
     Setting("without graph", NO_GRAPH),
-    Setting("without pyramid and graph", {"model.pyramid": SINGLE, "model.levels": ("06/phrase",), **NO_GRAPH}),
-    Setting("without hybrid pooling", {"model.pooling": MEAN}),
+    Setting("without pyramid and graph", {**SINGLE, **NO_GRAPH}),
+    Setting("without hybrid pooling", {"model.pooling": "textfuse_jax.models.pooling:Mean"}),
     Setting("full, document taps joined", {"model.document_taps": ("02/document", "04/document", "06/document")}),
     Setting("1 level", {"model.levels": ("06/phrase",)}),
     Setting("2 levels", {"model.levels": ("04/phrase", "06/sentence")}),

@@ -159,7 +159,7 @@ def run(
         fields = sorted({field for s in todo for field in s.fields if field not in shared})
         trials = [{"seed": seed} | {f: s.fields.get(f, _value(config, f)) for f in fields} for s in todo for seed in range(seeds)]
         say(f"{name}: {', '.join(s.name for s in todo)} ({len(trials)} trials)")
-        results, logits, facts, seconds = [{}] * len(trials), [None] * len(trials), {}, 0.0
+        results, logits, facts, seconds = [{}] * len(trials), [None] * len(trials), [{} for _ in trials], 0.0
         for sample in range(seeds if resample else 1):
             config.data.seed += sample > 0
             here = [i for i, trial in enumerate(trials) if not resample or trial["seed"] == sample]
@@ -170,7 +170,9 @@ def run(
             seconds += time.perf_counter() - start
             for i, result, one in zip(here, found, program.test_logits()):
                 results[i], logits[i] = result, one
-            facts = measure(program) if measure else {}
+            for fact, values in (measure(program) if measure else {}).items():
+                for i, value in zip(here, values):
+                    facts[i][fact] = value
         logits = np.stack(logits)
         for i, setting in enumerate(todo):
             mine = slice(i * seeds, (i + 1) * seeds)
@@ -200,7 +202,7 @@ def run(
                     "fingerprint": material.corpus.fingerprint(),
                     "hardware": hardware(machine),
                     "commit": machine["git"]["commit"],
-                    **({k: v[mine] for k, v in facts.items()}),
+                    **{fact: [one[fact] for one in facts[mine]] for fact in facts[mine][0]},
                 },
             )
 

@@ -38,6 +38,7 @@ def quiet(line):
     """No lines of progress in the tests' output."""
 
 
+@pytest.mark.long
 def test_four_devices_learn_what_one_does(corpus, tmp_path):
     arguments = [*SMALL, f"--config.data.path={corpus}", "--config.training.total_epochs=3"]
     for devices in (1, 4):

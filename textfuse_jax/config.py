@@ -58,6 +58,7 @@ def default_config() -> ConfigDict:
     encoder.cache_dtype = "float16"  # of features in mode "cached"
     encoder.cache_dir = ""  # "" = <user cache>/textfuse_jax
     encoder.scratch = ConfigDict(dict(vocab_size=8000, width=128, layers=4, heads=4, feed_forward=512))  # checkpoint "scratch"
+    encoder.scratch.tokenizer = ""  # "" = WordPiece of vocab_size trained on the training split; else a checkpoint's
     encoder.scratch.kinds = ()  # other layers than a transformer's, e.g. ("lstm", "convolution"): see encoders/token_layers.py
 
     model = config.model = ConfigDict()

@@ -88,7 +88,7 @@ def test_summary_is_over_seeds_and_folds():
     assert second["setting"] == {"optimizer.learning_rate": 0.1} and worst["mean"] is None and worst["diverged"] == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_launch_sweeps_and_goes_on(corpus_file, tmp_path):
     folder = tmp_path / "sweep"
     arguments = (

@@ -84,7 +84,8 @@ def load_text_encoder(config, train_texts: Sequence[str]) -> TextEncoder:
     """
     if config.encoder.checkpoint == "scratch":
         shape = config.encoder.scratch.to_dict()
-        tokenizer = train_wordpiece(train_texts, shape.pop("vocab_size"))
+        size, known = shape.pop("vocab_size"), shape.pop("tokenizer")
+        tokenizer = load_tokenizer(locate(known)) if known else train_wordpiece(train_texts, size)
         sizes = dict(max_length=config.data.max_length, pad_id=pad_id(tokenizer))
         encoder = TextEncoder(tokenizer, shapes.scratch(tokenizer.get_vocab_size(), **shape, **sizes), None, "")
         check_fit(config, encoder.architecture)

@@ -1,0 +1,96 @@
+"""Main table of both papers: every baseline beside Pyramid-GNN and attention-hybrid pooling, same tokens, rows, epochs.
+
+    TEXTFUSE_DATA=DIR python -m experiments.baselines [:runlocal]
+
+From scratch: 1D-CNN, LSTM, LSTM + CNN, transformer, GAT on the graph of tokens. On frozen MiniLM features: the encoder alone,
+both papers' models, and ours with document taps and words joined. 8,000 training rows of AG News, 5 seeds. Tuned encoders take
+a run each: ``python launch.py``, docs/results.md lists them. About 50 minutes on 2 cores.
+"""
+
+from __future__ import annotations
+
+from experiments.study import Setting, frozen, main
+from textfuse_jax.config import MINILM
+
+PYRAMID_PAPER = {
+    "accuracy": 0.913,
+    "f1_macro": 0.905,
+    "auc_ovr": 0.947,
+    "precision_macro": 0.908,
+    "source": "arXiv 2511.05752 (tuned encoder, all rows)",
+}
+ATTENTION_PAPER = {"precision_macro": 0.90, "recall_macro": 0.88, "f1_macro": 0.89, "auc_ovr": 0.94, "source": "arXiv 2512.09444"}
+NO_GRAPH = {"model.propagate": "", "model.edges": ()}
+TAPS = ("02/document", "04/document", "06/document")
+
+
+def scratch(layers: int, pooling: str, **fields) -> dict:
+    """Fields of a model whose encoder starts from random weights, with MiniLM's tokens."""
+    name = f"{layers:02d}"
+    return {
+        "encoder.checkpoint": "scratch",
+        "encoder.mode": "tuned",
+        "encoder.dtype": "float32",
+        "encoder.dropout": 0.2,
+        "encoder.scratch.tokenizer": MINILM,
+        "encoder.scratch.layers": layers,
+        "model.levels": (f"{name}/token",),
+        "model.pyramid": "textfuse_jax.models.pyramid:Single",
+        "model.pyramid_args": {"width": None},
+        "model.nodes": ("token",),
+        "model.pooling": f"textfuse_jax.models.pooling:{pooling}",
+        "optimizer.encoder_learning_rate": 1e-3,
+        **NO_GRAPH,
+        **fields,
+    }
+
+
+SETTINGS = [
+    Setting("encoder alone, last layer", {"model.pyramid": "", "model.document_taps": ("06/document",), **NO_GRAPH}),
+    Setting("encoder alone, three layers", {"model.pyramid": "", "model.document_taps": TAPS, **NO_GRAPH}),
+    Setting("Pyramid-GNN", published=PYRAMID_PAPER),
+    Setting(
+        "attention-hybrid pooling",
+        {
+            "model.pyramid": "textfuse_jax.models.pyramid:Single",
+            "model.pyramid_args": {},
+            "model.levels": ("06/phrase",),
+            "model.nodes": ("phrase",),
+            "model.pooling_args.self_attention": True,
+            **NO_GRAPH,
+        },
+        ATTENTION_PAPER,
+    ),
+    Setting(
+        "Pyramid-GNN, taps and words",
+        {
+            "model.document_taps": TAPS,
+            "model.lexical": "textfuse_jax.models.lexical:BagOfNgrams",
+            "model.lexical_args.width": 64,
+            "loss.consistency": 1.0,
+            "loss.label_smoothing": 0.1,
+            "model.head_args.dropout": 0.6,
+        },
+    ),
+    Setting("1D-CNN", scratch(1, "Max", **{"encoder.scratch.kinds": ("convolution",)})),
+    Setting("LSTM", scratch(1, "Max", **{"encoder.scratch.kinds": ("lstm",)})),
+    Setting("LSTM + CNN", scratch(2, "Max", **{"encoder.scratch.kinds": ("lstm", "convolution")})),
+    Setting("transformer", scratch(4, "Mean")),
+    Setting(
+        "GAT on the graph of tokens",
+        scratch(
+            0,
+            "Mean",
+            **{
+                "encoder.scratch.layers": 1,
+                "model.levels": ("00/token",),
+                "model.propagate": "textfuse_jax.models.message_passing:GAT",
+                "model.propagate_args": {"width": 128},
+                "model.edges": ("textfuse_jax.models.edges:window",),
+            },
+        ),
+    ),
+]
+
+if __name__ == "__main__":
+    main("baselines", frozen(8000), SETTINGS, reference="encoder alone, three layers")
