@@ -14,6 +14,13 @@ SETTINGS = [
     *(Setting(f"alpha = {alpha:g}", {"model.pooling_args.alpha": alpha}) for alpha in (1.0, 0.0, 0.25, 0.5, 0.75)),
     Setting("alpha learned", {"model.pooling_args.alpha": "learned"}),
     Setting("alpha learned, each dimension", {"model.pooling_args.alpha": "per_dimension"}),
+    Setting(
+        "alpha learned, each class",
+        {
+            "model.pooling": "textfuse_jax.models.pooling:MeanAndAttention",
+            "model.head": "textfuse_jax.models.head:PerClassMix",
+        },
+    ),
     Setting("self-attention, alpha = 0.5", {"model.pooling_args.self_attention": True}),
     Setting("maximum", {"model.pooling": "textfuse_jax.models.pooling:Max"}),
 ]

@@ -86,6 +86,7 @@ def default_config() -> ConfigDict:
     loss.label_smoothing = 0.0
     loss.focal_gamma = 2.0
     loss.consistency = 0.0  # weight of the disagreement of two passes with their own dropout masks (R-Drop), twice the work
+    loss.logit_adjustment = 0.0  # tau: cross-entropy of logits + tau log(share of the class) (Menon et al. 2021); 0 = off
     loss.class_weights = "none"  # none | balanced
     loss.class_weight_values = ()  # one number a class, in the order of the class names, in place of class_weights
 
@@ -297,7 +298,12 @@ def _learning(config: ConfigDict, need: _Need) -> None:
     need.one_of("loss.class_weights", "none", "balanced")
     smooth = config.loss.label_smoothing == 0 or config.loss.name == "cross_entropy"
     need("loss.label_smoothing", smooth, '0 unless loss.name is "cross_entropy"')
-    need.positive("loss.consistency", "loss.focal_gamma", "optimizer.weight_decay", "optimizer.clip_norm", least=0)
+    plain = config.loss.logit_adjustment == 0 or config.loss.name == "cross_entropy"
+    need("loss.logit_adjustment", plain, '0 unless loss.name is "cross_entropy"')
+    need("data.imbalance", config.data.imbalance >= 1, ">= 1")
+    need.positive(
+        "loss.logit_adjustment", "loss.consistency", "loss.focal_gamma", "optimizer.weight_decay", "optimizer.clip_norm", least=0
+    )
     need.share("optimizer.b1", "optimizer.b2")
     need("optimizer.encoder_learning_rate", config.optimizer.encoder_learning_rate > 0, "> 0")
     need.one_of("parallel.engine", "jit", "pmap")

@@ -5,7 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textfuse_jax.data.corpus import Corpus, DataError, Split, fingerprint, strata, stratified_order, stratified_split, take_rows
+from textfuse_jax.data.corpus import (
+    Corpus,
+    DataError,
+    Split,
+    fingerprint,
+    oversampled,
+    strata,
+    stratified_order,
+    stratified_split,
+    take_rows,
+    thinned,
+)
 
 
 def split_of(labels):
@@ -81,3 +92,21 @@ def test_fingerprint_sees_ids_texts_labels_classes_order_and_split():
 def test_split_of_unequal_lengths_is_refused():
     with pytest.raises(ValueError, match="1, 2, 2"):
         Split(["a"], ["x", "y"], np.zeros(2, np.int32))
+
+
+def test_thinned_classes_keep_one_in_so_many():
+    split = split_of(np.repeat(np.arange(4, dtype=np.int32), 60))
+    thin = thinned(split, 4, 6.0, seed=0)
+    assert np.bincount(thin.labels).tolist() == [10, 10, 60, 60]
+    assert all(split.texts[split.ids.index(i)] == text for i, text in zip(thin.ids, thin.texts))
+    with pytest.raises(DataError, match=r"ratio >= 1, got 0\.5"):
+        thinned(split, 4, 0.5, seed=0)
+
+
+def test_oversampled_classes_are_as_large_as_the_largest():
+    split = split_of(np.array([0, 0, 1, 1, 1, 1, 1, 2], np.int32))
+    more = oversampled(split, seed=0)
+    assert np.bincount(more.labels).tolist() == [5, 5, 5]
+    assert len(set(more.ids)) == 15 and set(more.texts) == set(split.texts)
+    assert sum(i.startswith("id7") for i in more.ids) == 5 and "id7#5" in more.ids
+    assert all(split.labels[int(i[2:].split("#")[0])] == label for i, label in zip(more.ids, more.labels))

@@ -160,3 +160,13 @@ def test_one_document_is_cut_out_of_its_row():
         g.document_graph(3, document, level, parent, senders, receivers, np.arange(5.0))
     with pytest.raises(ValueError, match=r"edge 0 \(0 to 1\) leaves the document"):
         g.document_graph(0, document, level, parent, np.array([0]), np.array([1]), np.ones(1))
+
+
+def test_settings_as_dots_and_as_lines(tmp_path):
+    dots = f.setting_dots(["encoder", "full"], [[0.8, 0.9], [0.7]], [[0.82, 0.88], None], "test accuracy", "encoder")
+    assert {"encoder", "full"} <= set(words(dots).split("\n")) and "95 % interval" in words(dots)
+    assert_drawn(dots, tmp_path / "dots.png")
+    series = {"a": [(4000, [0.9, 0.92]), (1000, [0.8, 0.82])], "b": [(1000, [0.7])]}
+    lines = f.setting_lines(series, "training rows", "accuracy", log=True)
+    assert {"a", "b", "training rows", "1000", "4000"} <= set(words(lines).split("\n"))
+    assert_drawn(lines, tmp_path / "lines.png")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from configs import quickstart
-from experiments import study
+from experiments import study, study_tables
 from tests.launching import write_corpus
 from textfuse_jax.config import validate
 from textfuse_jax.training import sweep
 
-STUDIES = ("ablation", "baselines", "data_efficiency", "graph_construction", "hidden_size", "learning_rate", "pooling_share")
+STUDIES = sorted(study_tables.TITLES)
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tests.models.fake import init
-from textfuse_jax.models.head import Head
+from textfuse_jax.models.head import Head, PerClassMix
 
 
 def test_linear_by_hand():
@@ -30,3 +31,12 @@ def test_logits_are_float32_and_dropout_is_for_training():
     calm = head.apply(params, z, train=False)[0]
     assert calm.dtype == jnp.float32
     assert (calm != head.apply(params, z, train=True, rngs={"dropout": jax.random.key(1)})[0]).any()
+
+
+def test_a_mix_for_each_class_by_hand():
+    params = {"alpha": jnp.array([0.0, 100.0]), "weight": jnp.array([[1.0, 2.0]]), "bias": jnp.array([0.5, 0.0])}
+    logits, out = PerClassMix(2).apply({"params": params}, jnp.array([[[4.0, 8.0]]]), train=False)  # m = 4, a = 8
+    np.testing.assert_allclose(logits, [[[0.5 * 4 + 0.5 * 8 + 0.5, 2 * 4]]])
+    np.testing.assert_allclose(out["head/alpha"], [0.5, 1.0])
+    with pytest.raises(ValueError, match="MeanAndAttention alone, got vectors of odd width 3"):
+        PerClassMix(2).init(jax.random.key(0), jnp.ones((1, 1, 3)), train=False)

@@ -80,3 +80,15 @@ def test_loss_and_labels_must_fit():
     config.name = "binary"
     with pytest.raises(ValueError, match="one label a document"):
         losses.make_loss(config, np.zeros(3, np.int32), 2)
+
+
+def test_logit_adjustment_by_hand():
+    labels = np.array([0, 0, 0, 1], np.int32)
+    config = default_config().loss
+    config.logit_adjustment = 2.0
+    logits = jnp.array([[[1.0, 1.0]]])
+    found = losses.make_loss(config, labels, 2)(logits, jnp.array([[1]]))
+    p = np.array([0.75, 0.25]) ** 2
+    np.testing.assert_allclose(found, [[-np.log(p[1] / p.sum())]], rtol=1e-6)
+    config.logit_adjustment = 0.0
+    np.testing.assert_allclose(losses.make_loss(config, labels, 2)(logits, jnp.array([[1]])), [[np.log(2)]], rtol=1e-6)

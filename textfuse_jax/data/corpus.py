@@ -153,6 +153,43 @@ def held_count(n: int, fraction_or_count: float) -> int:
     return held
 
 
+def thinned(split: Split, classes: int, ratio: float, seed: int) -> Split:
+    """The first half of the classes with one in ``ratio`` of their rows, drawn by the seed; the others whole.
+
+    What studies of imbalance train on: the majority stays as it is, the minority shrinks.
+
+    Raises:
+      DataError: several labels a document, or a ratio below 1.
+    """
+    if split.labels.ndim == 2 or ratio < 1:
+        raise DataError(f"data.imbalance needs one label a document and a ratio >= 1, got {ratio}")
+    rng, kept = np.random.default_rng(seed), []
+    for k in range(classes):
+        rows = np.flatnonzero(split.labels == k)
+        kept.append(rng.permutation(rows)[: max(1, round(len(rows) / ratio))] if k < classes // 2 else rows)
+    return split.take(np.sort(np.concatenate(kept)))
+
+
+def oversampled(split: Split, seed: int) -> Split:
+    """Rows of rarer classes repeated until every class has as many as the largest; a repeated row's id ends in ``#2``, ...
+
+    Raises:
+      DataError: several labels a document.
+    """
+    if split.labels.ndim == 2:
+        raise DataError("data.oversample needs one label a document")
+    rng, counts = np.random.default_rng(seed), np.bincount(split.labels)
+    ids, rows = [], []
+    for k in np.flatnonzero(counts):
+        mine = rng.permutation(np.flatnonzero(split.labels == k))
+        for i in range(counts.max()):
+            time, row = i // len(mine), int(mine[i % len(mine)])
+            rows.append(row)
+            ids.append(split.ids[row] + (f"#{time + 1}" if time else ""))
+    order = rng.permutation(len(rows))
+    return dataclasses.replace(split.take([rows[i] for i in order]), ids=[ids[i] for i in order])
+
+
 def take_rows(split: Split, rows: int, seed: int) -> Split:
     """A seeded stratified sample of ``rows`` documents in their original order; all for 0 or more than there are.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from textfuse_jax.data.checks import (
     encode,
     note_contradictions,
 )
-from textfuse_jax.data.corpus import Corpus, DataError, Split, held_count, stratified_split, take_rows
+from textfuse_jax.data.corpus import Corpus, DataError, Split, held_count, oversampled, stratified_split, take_rows, thinned
 from textfuse_jax.data.tabular import Table, read_table, to_raw
 
 FIELDS: dict[str, Any] = dict(
@@ -41,6 +42,8 @@ FIELDS: dict[str, Any] = dict(
     validation_rows=0,  # 0 = by the fraction, or all that are given
     test_fraction=0.2,  # where no test rows are given
     test_rows=0,  # 0 = all; else a stratified sample by the seed
+    imbalance=1.0,  # of the training rows: the first half of the classes keep one in so many
+    oversample=False,  # training rows of rarer classes are repeated until all classes are as large as the largest
     drop_overlap=True,  # drop training rows whose text is held out too
 )
 """Every field of the data config that is read here, with its default."""
@@ -138,6 +141,10 @@ def _split(
         warnings.append(
             f"{train.source}: train_rows={field['train_rows']} asked for, {len(corpus.train)} are there; all are used"
         )
+    if field["imbalance"] != 1:
+        corpus = dataclasses.replace(corpus, train=thinned(corpus.train, len(class_names), field["imbalance"], seed))
+    if field["oversample"]:
+        corpus = dataclasses.replace(corpus, train=oversampled(corpus.train, seed))
     lost = [name for k, name in enumerate(class_names) if not _count(corpus.train, k)]
     if lost and field["train_rows"]:
         warnings.append(f"train_rows={field['train_rows']} holds no row of {', '.join(lost[:10])}; take more rows")

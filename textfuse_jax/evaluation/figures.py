@@ -6,6 +6,7 @@ Ito's (2008), which colour-blind readers tell apart; markers and line styles dif
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import textwrap
@@ -226,6 +227,65 @@ def length_accuracy(lengths: Int[np.ndarray, "n"], correct: Bool[np.ndarray, "n"
     _tidy(ax)
     ax.grid(False, axis="x")
     ax.legend(frameon=False, loc="best")
+    return figure
+
+
+def setting_dots(
+    names: Sequence[str],
+    values: Sequence[Sequence[float]],
+    intervals: Sequence[Sequence[float] | None],
+    label: str,
+    reference: str = "",
+) -> Figure:
+    """A row a setting in the order given: a dot a seed, their mean, its interval; a line through the reference's mean."""
+    figure = new_figure(8, 1.3 + 0.34 * len(names))
+    ax = figure.subplots()
+    _tidy(ax)
+    for row, (name, found, interval) in enumerate(zip(names, values, intervals)):
+        colour = GREY if name == reference else BLUE
+        ax.plot(found, np.full(len(found), row) + 0.18, "o", color=colour, markersize=4, alpha=0.55, markeredgewidth=0)
+        mean = float(np.mean(found))
+        reach = None if interval is None else [[max(mean - interval[0], 0)], [max(interval[1] - mean, 0)]]
+        ax.errorbar(mean, row - 0.12, xerr=reach, fmt="D", color=colour, markersize=5, capsize=3, linewidth=1.4)
+        if name == reference:
+            ax.axvline(mean, color=GREY, linestyle="--", linewidth=1)
+    ax.set_yticks(range(len(names)), [textwrap.shorten(name, 60, placeholder=" ...") for name in names], fontsize=8)
+    ax.invert_yaxis()
+    ax.set_xlabel(f"{label}: seeds (dots), their mean and its 95 % interval over documents (diamond, bar)")
+    return figure
+
+
+SERIES = (
+    (BLUE, "o", "-"),
+    (VERMILION, "s", "--"),
+    (GREEN, "^", "-."),
+    (ORANGE, "D", ":"),
+    ("#56B4E9", "v", "-"),
+    (GREY, "x", "--"),
+)
+
+
+def setting_lines(
+    series: dict[str, list[tuple[float, Sequence[float]]]], xlabel: str, ylabel: str, *, log: bool = False
+) -> Figure:
+    """A line a series through the means over seeds at each x, a bar of one standard deviation either way."""
+    figure = new_figure(7.5, 4.2)
+    ax = figure.subplots()
+    _tidy(ax)
+    for (name, points), (colour, marker, style) in zip(series.items(), itertools.cycle(SERIES)):
+        points = sorted(points)
+        x, mean = [p[0] for p in points], [float(np.mean(p[1])) for p in points]
+        spread = [float(np.std(p[1], ddof=1)) if len(p[1]) > 1 else 0.0 for p in points]
+        ax.errorbar(x, mean, yerr=spread, color=colour, marker=marker, linestyle=style, capsize=3, markersize=5, label=name)
+    if log:
+        ax.set_xscale("log")
+        ticks = sorted({p[0] for points in series.values() for p in points})
+        ax.set_xticks(ticks, [f"{x:g}" for x in ticks], fontsize=8)
+        ax.minorticks_off()
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    if len(series) > 1:
+        ax.legend(fontsize=8, frameon=False)
     return figure
 
 

@@ -128,5 +128,22 @@ class Hybrid(nn.Module):
         return jnp.einsum("rvu,rud->rvd", jnp.where(together, weight, 0), value)
 
 
+class MeanAndAttention(nn.Module):
+    """z = [mean(h), sum_i beta_i h_i]: both halves of ``Hybrid``, for a head that mixes them (``head.PerClassMix``).
+
+    Attributes: as in ``Attention``.
+    """
+
+    key_width: int | None = None
+    levels: Levels = None
+
+    @nn.compact
+    def __call__(self, nodes: NodeRows, slots: int, *, train: bool) -> tuple[Float[Array, "r s d"], Out]:
+        """``out`` has ``pool/beta`` of the attention."""
+        mean = segment_mean(nodes.features, segments_of(nodes, slots, self.levels), slots)
+        attended, out = Attention(self.key_width, self.levels, name="attention")(nodes, slots, train=train)
+        return jnp.concatenate([mean, attended], axis=-1), out
+
+
 def _uniform(ids: Int[Array, "r u"], slots: int) -> Float[Array, "r u"]:
     return gather(1 / jnp.maximum(segment_count(ids, slots), 1), ids)

@@ -10,6 +10,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from textfuse_jax.dropout import is_number
+
 Loss = Callable[[Float[Array, "r s c"], Array], Float[Array, "r s"]]
 """``(logits, labels) -> loss of each slot``; labels int [r, s], or multi-hot float [r, s, c]."""
 
@@ -94,6 +96,12 @@ def class_weights(kind: str | tuple[float, ...], labels: np.ndarray, classes: in
     return weights
 
 
+def log_prior(labels: Int[np.ndarray, "n"], classes: int) -> Float[Array, "1 1 c"]:
+    """Log of the share of each class among the training documents (at least half a document)."""
+    counts = np.maximum(np.bincount(labels, minlength=classes), 0.5)
+    return jnp.asarray(np.log(counts / counts.sum()), jnp.float32)[None, None]
+
+
 def make_loss(config, labels: np.ndarray, classes: int) -> Loss:
     """The loss that ``config.loss`` names, with class weights from the training labels.
 
@@ -112,4 +120,7 @@ def make_loss(config, labels: np.ndarray, classes: int) -> Loss:
         return lambda logits, y: binary(logits, y, weights)
     if config.name == "focal":
         return lambda logits, y: focal(logits, y, weights, config.focal_gamma)
-    return lambda logits, y: cross_entropy(logits, y, weights, config.label_smoothing)
+    prior = log_prior(labels, classes)
+    adjusted = not is_number(config.logit_adjustment) or config.logit_adjustment > 0
+    adjust = (lambda logits: logits + config.logit_adjustment * prior) if adjusted else lambda logits: logits
+    return lambda logits, y: cross_entropy(adjust(logits), y, weights, config.label_smoothing)

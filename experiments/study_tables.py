@@ -1,0 +1,177 @@
+"""A section of docs/results.md for each study: table, figure and what was found, from its JSON lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from textfuse_jax.evaluation import figures
+from textfuse_jax.evaluation.records import read_results
+from textfuse_jax.evaluation.report import markdown_table
+
+HERE = pathlib.Path(__file__).parent
+FIGURES = HERE.parent / "docs" / "figures"
+FINDINGS = HERE / "findings"
+Line = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """How a study is drawn as lines; studies without one are drawn as rows of dots.
+
+    Attributes:
+      x: field of the config on the x axis.
+      xlabel: its name and unit.
+      series: name of the line that a setting belongs to.
+      log: logarithmic x axis.
+    """
+
+    x: str
+    xlabel: str
+    series: Callable[[Line], str] = lambda line: "all"
+    log: bool = True
+
+
+TITLES = {
+    "baselines": "Main table: baselines and both papers' models",
+    "ablation": "What each part of Pyramid-GNN adds",
+    "learning_rate": "Learning rate and stability over seeds",
+    "pooling_share": "Mean, attention, or how much of each",
+    "graph_construction": "Which nodes, which edges",
+    "hidden_size": "Hidden size: scarcity or redundancy?",
+    "imbalance": "Class imbalance and its remedies",
+    "data_efficiency": "How many labels are needed",
+}
+CURVES = {
+    "learning_rate": Curve("optimizer.learning_rate", "learning rate"),
+    "hidden_size": Curve("model.width", "hidden size", lambda line: f"{line['data']['train']:,} rows"),
+    "data_efficiency": Curve("data.train_rows", "training rows", lambda line: line["setting"].rsplit(", ", 1)[0]),
+}
+
+
+def section(name: str, path: pathlib.Path) -> str:
+    """Heading, what was done, table, figure and findings of one study."""
+    lines = newest(path)
+    module = importlib.import_module(f"experiments.{name}")
+    order = {s.name: i for i, s in enumerate(module.SETTINGS)}
+    lines.sort(key=lambda line: order.get(line["setting"], len(order)))
+    about = module.__doc__.split("\n\n")
+    figure = FIGURES / f"study_{name}.png"
+    figures.save(draw(name, lines), figure)
+    findings = FINDINGS / f"{name}.md"
+    parts = [f"### {TITLES[name]}", about[0].strip().replace("\n", " ") + " " + about[-1].strip().replace("\n", " ")]
+    parts += [table(lines), f"![{TITLES[name]}](figures/{figure.name})"]
+    if findings.exists():
+        parts.append("**Found.** " + findings.read_text(encoding="utf-8").strip())
+    facts = lines[-1]
+    parts.append(
+        f"{facts['data']['train']:,} training rows unless said, {facts['data']['test']:,} test rows, {facts['seeds']} seeds, "
+        f"{facts['hardware']}, commit `{(facts['commit'] or 'none')[:9]}`; `python -m experiments.{name}`."
+    )
+    return "\n\n".join(parts)
+
+
+def newest(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The last line of each setting."""
+    return list({line["setting"]: line for line in read_results(path)}.values())
+
+
+def table(lines: list[Line]) -> str:
+    """Accuracy over seeds, difference from the reference and what it costs."""
+    graphs = any("edges_a_node" in line for line in lines)
+    uneven = any(line["fields"].get("data.imbalance", 1) > 1 for line in lines)
+    header = ["setting", "regime", "accuracy, mean ± sd", "95 %", "macro-F1", "AUC", "NLL"]
+    header += ["recall, minority", "recall, majority"] if uneven else []
+    header += ["difference [95 %]", "p"]
+    header += ["edges a node", "cosine of nodes"] if graphs else []
+    header += ["parameters", "s a trial", "published"]
+    rows = []
+    for line in lines:
+        test = line["test"]
+        row = [line["setting"], line["regime"], spread(test["accuracy"])]
+        row += ["[{:.3f}, {:.3f}]".format(*line["accuracy_ci95"]), spread(test["f1_macro"]), mean(test.get("auc_ovr"))]
+        row.append(mean(test["nll"]))
+        if uneven:
+            row += [spread(values) for values in recalls(line)]
+        row += difference(line)
+        row += [mean(line.get("edges_a_node"), 1), mean(line.get("cosine_of_nodes"), 2)] if graphs else []
+        row += [f"{line['parameters']:,}", f"{line['seconds_a_trial']:.1f}", told(line["published"])]
+        rows.append(row)
+    return markdown_table(header, rows, left=2)
+
+
+def difference(line: Line) -> list[str]:
+    """Points of accuracy over the reference, and p."""
+    if line["setting"] == line["reference"]:
+        return ["reference", "–"]
+    if "difference" not in line:
+        return ["–", "–"]
+    low, high = (100 * x for x in line["difference_ci95"])
+    return [f"{100 * line['difference']:+.2f} [{low:+.2f}, {high:+.2f}]", f"{line['p']:.3f}"]
+
+
+def recalls(line: Line) -> list[list[float]]:
+    """Recall of each seed, of the first half of the classes and of the second."""
+    values = np.array(list(line["recall"].values()))
+    half = len(values) // 2
+    return [list(values[:half].mean(0)), list(values[half:].mean(0))]
+
+
+def spread(values: list[float]) -> str:
+    """``mean ± sd``."""
+    sd = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.4f}{sd}"
+
+
+def mean(values: list[float] | None, digits: int = 4) -> str:
+    """The mean, or a dash."""
+    return "–" if not values else f"{np.mean(values):.{digits}f}"
+
+
+def told(published: Mapping[str, Any] | None) -> str:
+    """The paper's numbers, or that there are none."""
+    if not published:
+        return "none"
+    numbers = ", ".join(f"{m} {v:g}" for m, v in published.items() if m != "source")
+    return f"{numbers} ({published['source']})"
+
+
+def draw(name: str, lines: list[Line]):
+    """The study's figure."""
+    if name == "imbalance":
+        series: dict[str, list] = {}
+        for line in lines:
+            remedy = line["setting"].split(", ")[1]
+            series.setdefault(remedy, []).append((line["fields"]["data.imbalance"], recalls(line)[0]))
+        return figures.setting_lines(series, "majority : minority", "recall of the minority classes (sd over seeds)")
+    if name in CURVES:
+        curve, series = CURVES[name], {}
+        for line in lines:
+            series.setdefault(curve.series(line), []).append((line["fields"][curve.x], line["test"]["accuracy"]))
+        return figures.setting_lines(series, curve.xlabel, "test accuracy (mean, sd over seeds)", log=curve.log)
+    return figures.setting_dots(
+        [line["setting"] for line in lines],
+        [line["test"]["accuracy"] for line in lines],
+        [line["accuracy_ci95"] for line in lines],
+        "test accuracy",
+        lines[0]["reference"],
+    )
+
+
+def sections() -> list[str]:
+    """A section for each study that was run; the others say that they were not."""
+    found, missing = ["## Studies"], []
+    for name in TITLES:
+        path = HERE / "results" / f"{name}.jsonl"
+        if path.exists():
+            found.append(section(name, path))
+        else:
+            missing.append(f"`experiments.{name}` ({TITLES[name]})")
+    if missing:
+        found.append(f"Not run: {'; '.join(missing)}.")
+    return found if len(found) > 1 else []
