@@ -43,11 +43,13 @@ class Setting:
       name: unique in the study.
       fields: config field -> value, on top of the study's config.
       published: metric -> the paper's number for this row, and "source"; None: there is none.
+      against: the setting it is compared with, an earlier one; "": the study's reference.
     """
 
     name: str
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     published: Mapping[str, Any] | None = None
+    against: str = ""
 
 
 Measure = Callable[[sweep.Trials], Mapping[str, Any]]
@@ -192,8 +194,8 @@ def run(
                     "best_step": [r["best_step"] for r in results[mine]],
                     "validation": {m: [r["validation"].get(m) for r in results[mine]] for m in ("accuracy", "f1_macro", "nll")},
                     **scores(material.corpus, probabilities),
-                    **(compared(material.corpus.test.labels, probabilities, work, reference, key) if reference else {}),
-                    "reference": reference,
+                    **compared(material.corpus.test.labels, probabilities, work / f"{setting.against or reference}.npz"),
+                    "reference": setting.against or reference,
                     "parameters": program.parameters,
                     "seconds_a_trial": round(seconds / len(trials), 1),
                     "trials_together": len(trials),
@@ -233,10 +235,9 @@ def scores(corpus, probabilities: np.ndarray) -> dict[str, Any]:
     }
 
 
-def compared(labels: np.ndarray, ours: np.ndarray, work: pathlib.Path, reference: str, key: str) -> dict[str, Any]:
+def compared(labels: np.ndarray, ours: np.ndarray, reference: pathlib.Path) -> dict[str, Any]:
     """Mean difference of accuracy from the reference over seeds, its paired-bootstrap interval over documents and p."""
-    path = work / f"{reference}.npz"
-    theirs = np.load(path)["probabilities"]
+    theirs = np.load(reference)["probabilities"]
     if theirs.shape[1:] != ours.shape[1:]:
         return {}  # the reference has other test documents
     difference = _right(labels, ours).mean(0) - _right(labels, theirs).mean(0)
@@ -246,7 +247,7 @@ def compared(labels: np.ndarray, ours: np.ndarray, work: pathlib.Path, reference
     return {
         "difference": float(difference.mean()),
         "difference_ci95": [float(x) for x in np.percentile(draws, [2.5, 97.5])],
-        "p": float(min(1.0, 2 * max(tail, 1 / len(draws)))) if reference and np.any(difference) else 1.0,
+        "p": float(min(1.0, 2 * max(tail, 1 / len(draws)))) if np.any(difference) else 1.0,
     }
 
 

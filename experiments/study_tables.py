@@ -46,6 +46,7 @@ TITLES = {
     "hidden_size": "Hidden size: scarcity or redundancy?",
     "imbalance": "Class imbalance and its remedies",
     "data_efficiency": "How many labels are needed",
+    "graph_benchmarks": "R8, MR, TREC, Ohsumed, 20 Newsgroups",
 }
 CURVES = {
     "learning_rate": Curve("optimizer.learning_rate", "learning rate"),
