@@ -3,8 +3,8 @@
     TEXTFUSE_DATA=DIR python -m experiments.graph_benchmarks [:runlocal]
 
 Each set with the encoder alone, Pyramid-GNN, and Pyramid-GNN with taps and words; differences are against the encoder alone
-on the same set. Tuned encoders take a run each: ``python launch.py --config=configs/graph_benchmarks.py:NAME``. Texts are cut at 256
-tokens. Published: TextGCN. All training rows, 5 seeds; about 45 minutes on 2 cores, most of it features, once.
+on the same set. Tuned encoders take a run each: ``python launch.py --config=configs/graph_benchmarks.py:NAME``. Texts are cut at
+256 tokens. Published: TextGCN. All training rows, 5 seeds; about 45 minutes on 2 cores, most of it features, once.
 """
 
 from __future__ import annotations
