@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 from configs import agnews_frozen
 from textfuse_jax.config import runlocal, validate
+from textfuse_jax.data.corpus import fingerprint
 from textfuse_jax.evaluation.metrics import classification_metrics
 from textfuse_jax.evaluation.records import append_result, environment, hardware, plain, read_results
 from textfuse_jax.evaluation.statistics import resampling_weights
@@ -64,6 +65,7 @@ def main(
     seeds: int = 5,
     reference: str = "",
     measure: Measure | None = None,
+    resample: bool = False,
 ) -> None:
     """The command line of a study: ``python -m experiments.NAME [:runlocal]``.
 
@@ -81,6 +83,7 @@ def main(
     output, work = RESULTS / f"{name}.jsonl", WORK / name
     if arguments:
         runlocal(base)
+        settings = [dataclasses.replace(s, fields=_small(s.fields)) for s in settings]
         settings, seeds, output, work = settings[:LOCAL_SETTINGS], 2, WORK / "local" / f"{name}.jsonl", WORK / "local" / name
         reference = reference if any(s.name == reference for s in settings) else ""
         output.unlink(missing_ok=True)
@@ -161,11 +164,15 @@ def run(
         fields = sorted({field for s in todo for field in s.fields if field not in shared})
         trials = [{"seed": seed} | {f: s.fields.get(f, _value(config, f)) for f in fields} for s in todo for seed in range(seeds)]
         say(f"{name}: {', '.join(s.name for s in todo)} ({len(trials)} trials)")
+        test = ""
         results, logits, facts, seconds = [{}] * len(trials), [None] * len(trials), [{} for _ in trials], 0.0
         for sample in range(seeds if resample else 1):
             config.data.seed += sample > 0
             here = [i for i, trial in enumerate(trials) if not resample or trial["seed"] == sample]
             material = material_of(config)
+            test = test or fingerprint(material.corpus.test)
+            if fingerprint(material.corpus.test) != test:
+                raise ValueError(f"{name}: seeds with rows of their own need one test split for all; give data.test_path")
             program = sweep.Trials(config, material, ["seed", *fields], len(here), say)
             start = time.perf_counter()
             found = program.run([trials[i] for i in here])
@@ -257,6 +264,12 @@ def store(path: pathlib.Path, probabilities: np.ndarray, key: str) -> None:
     part = path.with_suffix(".part.npz")
     np.savez_compressed(part, probabilities=probabilities.astype(np.float32), key=key)
     part.replace(path)
+
+
+def _small(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields without those that would make a smoke run long again."""
+    sizes = ("train_rows", "validation_rows", "max_length", "row_lengths", "tokens_per_batch", "total_epochs")
+    return {field: value for field, value in fields.items() if field.rpartition(".")[2] not in sizes}
 
 
 def _done(setting: Setting, known: Sequence[Mapping[str, Any]], work: pathlib.Path, key: str) -> bool:

@@ -34,7 +34,11 @@ def test_settings_that_differ_in_rates_share_a_program():
 @pytest.mark.parametrize("resample", [False, True])
 def test_a_study_runs_and_goes_on(tmp_path, resample):
     base = quickstart.get_config("scratch,runlocal")
-    base.data.source, base.data.path, base.encoder.dtype = "file", str(write_corpus(tmp_path / "corpus.csv")), "float32"
+    header, *rows = write_corpus(tmp_path / "corpus.csv").read_bytes().decode().split("\r\n")
+    for name, part in (("train", rows[::2]), ("test", rows[1::2])):
+        (tmp_path / f"{name}.csv").write_bytes("\r\n".join([header, *filter(None, part), ""]).encode())
+    base.data.update(dict(source="file", path=str(tmp_path / "train.csv"), test_path=str(tmp_path / "test.csv")))
+    base.encoder.dtype = "float32"
     base.encoder.scratch.update(dict(vocab_size=500, width=16, layers=1, heads=2, feed_forward=32))
     base.model.levels, base.model.width = ("00/phrase", "01/sentence"), 16
     settings = [
