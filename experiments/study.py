@@ -221,11 +221,12 @@ def grouped(settings: Sequence[Setting]) -> list[tuple[dict[str, Any], list[Sett
     values: dict[str, list[Any]] = {}
     for setting in settings:
         for field, value in setting.fields.items():
-            values.setdefault(field, []).append(value)
+            if isinstance(value, (int, float)):
+                values.setdefault(field, []).append(value)
     traced = {field for field, found in values.items() if sweep.is_traced(field, found)}
     groups: dict[str, tuple[dict[str, Any], list[Setting]]] = {}
     for setting in settings:
-        shared = {field: value for field, value in setting.fields.items() if field not in traced}
+        shared = {field: value for field, value in setting.fields.items() if field not in traced or isinstance(value, str)}
         groups.setdefault(repr(sorted(shared.items())), (shared, []))[1].append(setting)
     return list(groups.values())
 
