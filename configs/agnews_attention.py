@@ -21,7 +21,6 @@ def get_config(arg=None):
     config.model.pyramid = "textfuse_jax.models.pyramid:Single"
     config.model.edges, config.model.propagate = (), ""
     config.model.pooling_args.self_attention = True
-    config.model.pooling_args.alpha = 0.5
     config.model.head_args.dropout = 0.3
     config.optimizer.learning_rate = 5e-4
     config.optimizer.layer_decay = 0.9

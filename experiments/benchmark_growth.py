@@ -75,22 +75,23 @@ def step_of(kind: Callable, rows: CascadeRows, trials: int = 0) -> tuple[float, 
     """Milliseconds of one gradient step, and the megabytes that it holds."""
     model = NodeClassifier(kind(WIDTH), Mean(), Head(2))
 
-    def step(params):
+    def step(params, rows):
         loss = lambda p: cross_entropy(model.apply({"params": p}, rows, train=False)[0], rows.label).sum()  # noqa: E731
         return jax.tree.map(lambda p, g: p - 1e-3 * g, params, jax.grad(loss)(params))
 
     params = jax.jit(lambda key: model.init(key, rows, train=False)["params"])(jax.random.key(0))
     if trials:
         params = jax.tree.map(lambda p: jnp.broadcast_to(p, (trials, *p.shape)), params)
-    compiled = jax.jit(jax.vmap(step) if trials else step).lower(params).compile()
+    mapped = jax.vmap(step, in_axes=(0, None)) if trials else step
+    compiled = jax.jit(mapped).lower(params, rows).compile()
     held = compiled.memory_analysis()
-    jax.block_until_ready(compiled(params))
+    jax.block_until_ready(compiled(params, rows))
     times = []
     for _ in range(ROUNDS.value):
         start = time.perf_counter()
         repeats = 0
         while repeats < 3 or time.perf_counter() - start < 0.3:
-            jax.block_until_ready(compiled(params))
+            jax.block_until_ready(compiled(params, rows))
             repeats += 1
         times.append((time.perf_counter() - start) / repeats)
     size = held.temp_size_in_bytes + held.argument_size_in_bytes + held.output_size_in_bytes

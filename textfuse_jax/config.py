@@ -269,6 +269,12 @@ def _encoder(config: ConfigDict, need: _Need) -> None:
     need.one_of("encoder.dtype", "float32", "bfloat16")
     need.one_of("encoder.cache_dtype", "float32", "float16")
     need("encoder.scratch.kinds", all(kind in KINDS for kind in e.scratch.kinds), f"of {', '.join(KINDS)}")
+    need(
+        "encoder.scratch.kinds", e.checkpoint == "scratch" or not e.scratch.kinds, 'empty unless encoder.checkpoint is "scratch"'
+    )
+    need(
+        "encoder.scratch.width", "lstm" not in e.scratch.kinds or e.scratch.width % 2 == 0, "even with an LSTM of two directions"
+    )
     need("encoder.mode", e.checkpoint != "scratch" or e.mode == "tuned", '"tuned" from scratch: random weights are no features')
     need.positive("encoder.tuned_from", least=0)
     need.share("encoder.dropout", "encoder.attention_dropout")
@@ -281,6 +287,7 @@ def _model(config: ConfigDict, need: _Need) -> None:
         well_formed = layer.isdigit() and scale in SCALES
         need("model.levels", well_formed, f'of taps "layer/scale" with a scale of {scales}, e.g. "06/phrase"')
     need("model.levels", len(m.levels) > 0, "at least one tap")
+    need("model.document_taps", bool(m.pyramid or m.document_taps), "at least one tap where model.pyramid is empty")
     need("model.nodes", len(m.nodes) > 0 and all(scale in SCALES for scale in m.nodes), f"scales of {scales}")
     need.positive("model.width")
     slots = [(slot, m[slot], m[f"{slot}_args"]) for slot in SLOTS]
@@ -300,7 +307,10 @@ def _learning(config: ConfigDict, need: _Need) -> None:
     need("loss.label_smoothing", smooth, '0 unless loss.name is "cross_entropy"')
     plain = config.loss.logit_adjustment == 0 or config.loss.name == "cross_entropy"
     need("loss.logit_adjustment", plain, '0 unless loss.name is "cross_entropy"')
-    need("data.imbalance", config.data.imbalance >= 1, ">= 1")
+    one_label = config.loss.name != "binary"
+    need("data.imbalance", config.data.imbalance == 1 or (config.data.imbalance > 1 and one_label), "1, or > 1 with one label")
+    alone = config.data.folds < 2 and one_label
+    need("data.oversample", alone or not config.data.oversample, "False with several labels or data.folds: copies would be split")
     need.positive(
         "loss.logit_adjustment", "loss.consistency", "loss.focal_gamma", "optimizer.weight_decay", "optimizer.clip_norm", least=0
     )

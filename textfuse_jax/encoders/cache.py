@@ -106,12 +106,15 @@ def extract(
         known = _known(folder, key)
         damaged = {tap: _damaged(folder / _file(tap), known[tap]) for tap in taps if tap in known}
         stale = sorted(tap for tap in taps if damaged.get(tap, True))
+        journal = folder / "journal.jsonl"
         if not stale:
+            journal.unlink(missing_ok=True)
             say(f"features: {folder}")
             return _open(folder, taps)
         shapes = {tap: (sizes[tap], width) for tap in stale}
-        done = _resumed(folder, key, shapes, len(pieces), say)
+        done = None if known.keys() & set(stale) else _resumed(folder, key, shapes, len(pieces), say)
         if done is None:
+            journal.unlink(missing_ok=True)  # it tells of arrays that are about to change
             done = _undamaged(folder, {tap: damaged.get(tap) for tap in stale}, pieces, encoded, say)
         _check_disk(folder, [folder / _file(tap) for tap in stale], shapes.values(), precision)
         for tap, shape in shapes.items():
@@ -119,7 +122,6 @@ def extract(
                 np.lib.format.open_memmap(folder / _file(tap), "w+", np.dtype(precision), shape)
         known = {tap: chunks for tap, chunks in known.items() if tap not in stale}
         _write(folder / "manifest.json", json.dumps(key | {"crc32": known}, indent=1) + "\n")
-        journal = folder / "journal.jsonl"
         _write(journal, json.dumps(key | {"taps": stale}) + "\n" + json.dumps({"done": sorted(done)}) + "\n")
         todo = [b for b in range(len(pieces)) if b not in done]
         if todo:  # else only the manifest is missing

@@ -128,6 +128,10 @@ def build_model(config: ConfigDict | Mapping[str, Any], encoder: Callable | None
         takes = () if spec is None else arguments(spec) or ()
         return build(spec, {name: value for name, value in known.get(slot, {}).items() if name in takes} | args)
 
+    if str(config.get("head")).endswith(":PerClassMix"):
+        joined = bool(config.get("document_taps") or config.get("lexical"))
+        if joined or not str(config.get("pooling")).endswith(":MeanAndAttention"):
+            raise ValueError("PerClassMix mixes the halves of pooling MeanAndAttention; no document_taps, no lexical beside it")
     return TextGraphClassifier(
         encoder=encoder,
         pyramid=part("pyramid"),

@@ -70,6 +70,17 @@ class Attention(nn.Module):
         return segment_sum(beta * nodes.features, ids, slots), {"pool/beta": beta[..., 0]}
 
 
+def self_attend(h: Float[Array, "r u d"], ids: Int[Array, "r u"], slots: int, d_k: int) -> Float[Array, "r u d"]:
+    """H' = softmax(Q K^T / sqrt(d_k)) V among the nodes of each document; called inside a compact module."""
+    query = nn.Dense(d_k, name="self_query")(h)
+    key = nn.Dense(d_k, name="self_key")(h)
+    value = nn.Dense(h.shape[-1], name="self_value")(h)
+    together = (ids[..., None] == ids[:, None]) & (ids < slots)[..., None]
+    logits = jnp.einsum("rvk,ruk->rvu", query, key) / jnp.sqrt(d_k)
+    weight = nn.softmax(jnp.where(together, logits, jnp.finfo(logits.dtype).min), axis=-1)
+    return jnp.einsum("rvu,rud->rvd", jnp.where(together, weight, 0), value)
+
+
 class Hybrid(nn.Module):
     """Mean and attention in one (arXiv 2512.09444):  z = alpha mean(h) + (1 - alpha) sum_i beta_i h_i.
 
@@ -99,7 +110,7 @@ class Hybrid(nn.Module):
         ids = segments_of(nodes, slots, self.levels)
         alpha = self._alpha(nodes.features.shape[-1])
         if self.self_attention:
-            nodes = nodes.replace(features=self._attend(nodes.features, ids, slots))
+            nodes = nodes.replace(features=self_attend(nodes.features, ids, slots, self.key_width or nodes.features.shape[-1]))
         mean = segment_mean(nodes.features, ids, slots)
         attended, out = Attention(self.key_width, self.levels, name="attention")(nodes, slots, train=train)
         share = jnp.mean(alpha)
@@ -117,30 +128,24 @@ class Hybrid(nn.Module):
             raise ValueError(f'Hybrid alpha must be in [0, 1], "learned" or "per_dimension", got {self.alpha}')
         return jnp.asarray(self.alpha, jnp.float32)
 
-    def _attend(self, h: Float[Array, "r u d"], ids: Int[Array, "r u"], slots: int) -> Float[Array, "r u d"]:
-        d_k = self.key_width or h.shape[-1]
-        query = nn.Dense(d_k, name="self_query")(h)
-        key = nn.Dense(d_k, name="self_key")(h)
-        value = nn.Dense(h.shape[-1], name="self_value")(h)
-        together = (ids[..., None] == ids[:, None]) & (ids < slots)[..., None]
-        logits = jnp.einsum("rvk,ruk->rvu", query, key) / jnp.sqrt(d_k)
-        weight = nn.softmax(jnp.where(together, logits, jnp.finfo(logits.dtype).min), axis=-1)
-        return jnp.einsum("rvu,rud->rvd", jnp.where(together, weight, 0), value)
-
 
 class MeanAndAttention(nn.Module):
     """z = [mean(h), sum_i beta_i h_i]: both halves of ``Hybrid``, for a head that mixes them (``head.PerClassMix``).
 
-    Attributes: as in ``Attention``.
+    Attributes: as in ``Hybrid``.
     """
 
+    self_attention: bool = False
     key_width: int | None = None
     levels: Levels = None
 
     @nn.compact
     def __call__(self, nodes: NodeRows, slots: int, *, train: bool) -> tuple[Float[Array, "r s d"], Out]:
         """``out`` has ``pool/beta`` of the attention."""
-        mean = segment_mean(nodes.features, segments_of(nodes, slots, self.levels), slots)
+        ids = segments_of(nodes, slots, self.levels)
+        if self.self_attention:
+            nodes = nodes.replace(features=self_attend(nodes.features, ids, slots, self.key_width or nodes.features.shape[-1]))
+        mean = segment_mean(nodes.features, ids, slots)
         attended, out = Attention(self.key_width, self.levels, name="attention")(nodes, slots, train=train)
         return jnp.concatenate([mean, attended], axis=-1), out
 

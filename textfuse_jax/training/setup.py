@@ -228,7 +228,8 @@ def cached_features(config, name: str, encoder: TextEncoder, encoded: Encoded, c
     (once,) = batches.plans
     root = pathlib.Path(e.cache_dir) if e.cache_dir else pathlib.Path.home() / ".cache" / "textfuse_jax"
     safe = corpus.name.replace(":", "_").replace("/", "_")
-    folder = root / f"{safe}-{name}-{digest(encoded)[:12]}-{encoder.fingerprint[:12]}"  # runs on other training rows share a test
+    made_by = f"{encoder.fingerprint[:12]}-{e.dtype}-{e.cache_dtype}"
+    folder = root / f"{safe}-{name}-{digest(encoded)[:12]}-{made_by}"  # runs on other training rows share a test split
     try:
         return extract(
             folder,
