@@ -8,11 +8,10 @@ mean cosine of two nodes of one document after the last round. 4,000 training ro
 
 from __future__ import annotations
 
-from experiments.study import Setting, frozen, graph_facts, main
+from experiments.study import NO_GRAPH, TAPS, Setting, frozen, graph_facts, main
 
 PAPER = {"accuracy": 0.913, "f1_macro": 0.905, "auc_ovr": 0.947, "precision_macro": 0.908}
 SINGLE = {"model.pyramid": "textfuse_jax.models.pyramid:Single", "model.pyramid_args": {}, "model.levels": ("06/phrase",)}
-NO_GRAPH = {"model.propagate": "", "model.edges": ()}
 ENCODER = {"model.pyramid": "", "model.document_taps": ("06/document",), **NO_GRAPH}
 SETTINGS = [
     Setting("encoder alone", ENCODER),
@@ -21,7 +20,7 @@ SETTINGS = [
     Setting("without graph", NO_GRAPH),
     Setting("without pyramid and graph", {**SINGLE, **NO_GRAPH}),
     Setting("without hybrid pooling", {"model.pooling": "textfuse_jax.models.pooling:Mean"}),
-    Setting("full, document taps joined", {"model.document_taps": ("02/document", "04/document", "06/document")}),
+    Setting("full, document taps joined", {"model.document_taps": TAPS}),
     Setting("1 level", {"model.levels": ("06/phrase",)}),
     Setting("2 levels", {"model.levels": ("04/phrase", "06/sentence")}),
     Setting("K = 0", {"model.propagate_args.rounds": 0}),

@@ -1,4 +1,4 @@
-"""Main table of both papers: every baseline beside Pyramid-GNN and attention-hybrid pooling, same tokens, rows, epochs.
+"""Main table of both papers: neural baselines beside Pyramid-GNN and attention-hybrid pooling, same tokens, rows, epochs.
 
     TEXTFUSE_DATA=DIR python -m experiments.baselines [:runlocal]
 
@@ -9,7 +9,7 @@ a run each: ``python launch.py``, docs/results.md lists them. About 50 minutes o
 
 from __future__ import annotations
 
-from experiments.study import Setting, frozen, main
+from experiments.study import ENCODER_ALONE, NO_GRAPH, OURS, Setting, frozen, main
 from textfuse_jax.config import MINILM
 
 PYRAMID_PAPER = {
@@ -20,8 +20,6 @@ PYRAMID_PAPER = {
     "source": "arXiv 2511.05752 (tuned encoder, all rows)",
 }
 ATTENTION_PAPER = {"precision_macro": 0.90, "recall_macro": 0.88, "f1_macro": 0.89, "auc_ovr": 0.94, "source": "arXiv 2512.09444"}
-NO_GRAPH = {"model.propagate": "", "model.edges": ()}
-TAPS = ("02/document", "04/document", "06/document")
 
 
 def scratch(layers: int, pooling: str, **fields) -> dict:
@@ -47,7 +45,7 @@ def scratch(layers: int, pooling: str, **fields) -> dict:
 
 SETTINGS = [
     Setting("encoder alone, last layer", {"model.pyramid": "", "model.document_taps": ("06/document",), **NO_GRAPH}),
-    Setting("encoder alone, three layers", {"model.pyramid": "", "model.document_taps": TAPS, **NO_GRAPH}),
+    Setting("encoder alone, three layers", ENCODER_ALONE),
     Setting("Pyramid-GNN", published=PYRAMID_PAPER),
     Setting(
         "attention-hybrid pooling",
@@ -61,17 +59,7 @@ SETTINGS = [
         },
         ATTENTION_PAPER,
     ),
-    Setting(
-        "Pyramid-GNN, taps and words",
-        {
-            "model.document_taps": TAPS,
-            "model.lexical": "textfuse_jax.models.lexical:BagOfNgrams",
-            "model.lexical_args.width": 64,
-            "loss.consistency": 1.0,
-            "loss.label_smoothing": 0.1,
-            "model.head_args.dropout": 0.6,
-        },
-    ),
+    Setting("Pyramid-GNN, taps and words", OURS),
     Setting("1D-CNN", scratch(1, "Max", **{"encoder.scratch.kinds": ("convolution",)})),
     Setting("LSTM", scratch(1, "Max", **{"encoder.scratch.kinds": ("lstm",)})),
     Setting("LSTM + CNN", scratch(2, "Max", **{"encoder.scratch.kinds": ("lstm", "convolution")})),

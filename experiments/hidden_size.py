@@ -11,10 +11,14 @@ from __future__ import annotations
 from experiments.study import Setting, frozen, main
 
 SETTINGS = [
-    Setting(f"width {width}, {rows:,} rows", {"model.width": width, "data.train_rows": rows, "training.total_epochs": epochs})
+    Setting(
+        f"width {width}, {rows:,} rows",
+        {"model.width": width, "data.train_rows": rows, "training.total_epochs": epochs},
+        against=f"width 512, {rows:,} rows",
+    )
     for rows, epochs in ((1000, 12), (4000, 6), (16000, 3))
-    for width in (64, 128, 256, 512, 1024)
+    for width in (512, 64, 128, 256, 1024)
 ]
 
 if __name__ == "__main__":
-    main("hidden_size", frozen(), SETTINGS, reference="width 64, 1,000 rows")
+    main("hidden_size", frozen(), SETTINGS, reference="width 512, 1,000 rows")

@@ -57,10 +57,10 @@ CURVES = {
 
 def section(name: str, path: pathlib.Path) -> str:
     """Heading, what was done, table, figure and findings of one study."""
-    lines = newest(path)
     module = importlib.import_module(f"experiments.{name}")
     order = {s.name: i for i, s in enumerate(module.SETTINGS)}
-    lines.sort(key=lambda line: order.get(line["setting"], len(order)))
+    lines = [line for line in newest(path) if line["setting"] in order]
+    lines.sort(key=lambda line: order[line["setting"]])
     about = module.__doc__.split("\n\n")
     figure = FIGURES / f"study_{name}.png"
     figures.save(draw(name, lines), figure)
@@ -69,10 +69,15 @@ def section(name: str, path: pathlib.Path) -> str:
     parts += [table(lines), f"![{TITLES[name]}](figures/{figure.name})"]
     if findings.exists():
         parts.append("**Found.** " + findings.read_text(encoding="utf-8").strip())
-    facts = lines[-1]
+    told = {key: ", ".join(sorted({str(line[key])[:24] for line in lines})) for key in ("hardware", "seeds", "commit")}
+    varies = (
+        "their training rows, initial weights and dropout"
+        if lines[0]["rows_of_each_seed_differ"]
+        else "initial weights and dropout"
+    )
     parts.append(
-        f"{facts['data']['train']:,} training rows unless said, {facts['data']['test']:,} test rows, {facts['seeds']} seeds, "
-        f"{facts['hardware']}, commit `{(facts['commit'] or 'none')[:9]}`; `python -m experiments.{name}`."
+        f"{told['seeds']} seeds, which differ in {varies}; intervals and p draw seeds and documents. {told['hardware']}, "
+        f"commit {told['commit']}; `python -m experiments.{name}`."
     )
     return "\n\n".join(parts)
 
@@ -86,17 +91,24 @@ def table(lines: list[Line]) -> str:
     """Accuracy over seeds, difference from the reference and what it costs."""
     graphs = any("edges_a_node" in line for line in lines)
     uneven = any(line["fields"].get("data.imbalance", 1) > 1 for line in lines)
-    header = ["setting", "regime", "accuracy, mean ± sd", "95 %", "macro-F1", "AUC", "NLL"]
+    header = ["setting", "regime", "train / test rows", "accuracy on validation", "accuracy, mean ± sd", "95 %", "macro-F1"]
+    header += ["precision", "recall", "AUC", "NLL"]
     header += ["recall, minority", "recall, majority"] if uneven else []
-    header += ["difference [95 %]", "p"]
+    header += ["difference, points [95 %]", "p"]
     header += ["edges a node", "cosine of nodes"] if graphs else []
     header += ["parameters", "s a trial", "published"]
     rows = []
     for line in lines:
         test = line["test"]
-        row = [line["setting"], line["regime"], spread(test["accuracy"])]
-        row += ["[{:.3f}, {:.3f}]".format(*line["accuracy_ci95"]), spread(test["f1_macro"]), mean(test.get("auc_ovr"))]
-        row.append(mean(test["nll"]))
+        name = line["setting"] + (f" ({line['diverged']} of {line['seeds']} diverged)" if line["diverged"] else "")
+        row = [
+            name,
+            line["regime"],
+            f"{line['data']['train']:,} / {line['data']['test']:,}",
+            spread(line["validation"]["accuracy"]),
+        ]
+        row += [spread(test["accuracy"]), "[{:.3f}, {:.3f}]".format(*line["accuracy_ci95"]), spread(test["f1_macro"])]
+        row += [mean(test["precision_macro"]), mean(test["recall_macro"]), mean(test.get("auc_ovr")), mean(test["nll"])]
         if uneven:
             row += [spread(values) for values in recalls(line)]
         row += difference(line)
@@ -124,7 +136,10 @@ def recalls(line: Line) -> list[list[float]]:
 
 
 def spread(values: list[float]) -> str:
-    """``mean ± sd``."""
+    """``mean ± sd`` of what is known."""
+    values = [v for v in values if v is not None]
+    if not values:
+        return "–"
     sd = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
     return f"{np.mean(values):.4f}{sd}"
 

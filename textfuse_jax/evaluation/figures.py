@@ -238,7 +238,7 @@ def setting_dots(
     reference: str = "",
 ) -> Figure:
     """A row a setting in the order given: a dot a seed, their mean, its interval; a line through the reference's mean."""
-    figure = new_figure(8, 1.3 + 0.34 * len(names))
+    figure = new_figure(8, 1.8 + 0.34 * len(names))
     ax = figure.subplots()
     _tidy(ax)
     for row, (name, found, interval) in enumerate(zip(names, values, intervals)):

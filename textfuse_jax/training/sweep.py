@@ -219,10 +219,9 @@ class Trials:
         Args:
           read: takes the rows and what the model's parts put out; what it returns gets a trial axis.
         """
-        rows = self._held["validation"].batch(batch)
-        one = lambda trial, weights, frozen: read(rows, self._parts(trial)[1](weights | frozen, rows)[1])  # noqa: E731
-        values, weights, frozen = self._best
-        return jax.device_get(jax.jit(jax.vmap(one, in_axes=(0, 0, None)))(values, weights, frozen))
+        rows = replicate(self._held["validation"].batch(batch), self._mesh)
+        one = lambda trial, weights, frozen, rows: read(rows, self._parts(trial)[1](weights | frozen, rows)[1])  # noqa: E731
+        return jax.device_get(jax.jit(jax.vmap(one, in_axes=(0, 0, None, None)))(*self._best, rows))
 
     def _place(self, tree: Any) -> Any:
         """Arrays with a trial axis, the trials over the devices."""
