@@ -146,6 +146,21 @@ def scaling_tables() -> str:
     )
 
 
+def growth_table() -> str:
+    """Time and memory of a step at the ends of each curve of ``benchmark_growth``, and the slopes of the log-log lines."""
+    path = RESULTS / "benchmark_growth.jsonl"
+    lines = {r["name"]: r for r in read_results(path)} if path.exists() else {}
+    rows = []
+    for name, r in lines.items():
+        span = f"{r['x'][0]:,} to {r['x'][-1]:,}"
+        times, sizes = (f"{r[k][0]:g} to {r[k][-1]:g}" for k in ("step_ms", "memory_mb"))
+        rows.append(
+            [name.removeprefix("growth_").replace("_", " "), span, times, f"{r['slope']:.2f}", sizes, f"{r['slope_memory']:.2f}"]
+        )
+    header = ["what grows", "from, to", "ms a step", "slope", "MB a step", "slope"]
+    return markdown_table(header, rows) if rows else "Not measured."
+
+
 def fill(path: pathlib.Path, mark: str, block: str) -> None:
     """Puts the block between ``<!-- mark -->`` and ``<!-- end of mark -->``."""
     marks = rf"(<!-- {mark} -->\n).*?(<!-- end of {mark} -->)"
@@ -192,6 +207,7 @@ def main() -> None:
     performance = ROOT / "docs" / "performance.md"
     fill(performance, "benchmarks", benchmark_table(newest("benchmark_*.jsonl")))
     fill(performance, "scaling", scaling_tables())
+    fill(performance, "growth", growth_table())
     print("docs/results.md, docs/performance.md and README.md written")
 
 
