@@ -39,6 +39,7 @@ from experiments import encoding_contenders as peers
 from experiments import encoding_costs as costs
 from textfuse_jax.config import MINILM, default_config
 from textfuse_jax.encoders.checkpoints import locate
+from textfuse_jax.evaluation import records
 from textfuse_jax.evaluation.figures import save
 from textfuse_jax.evaluation.records import append_result, environment, hardware
 from textfuse_jax.heap import keep_freed_memory
@@ -71,12 +72,9 @@ def peak_memory(name: str, onnx_file: str, texts: Sequence[str]) -> float | None
 
 
 def tell_memory(name: str) -> None:
-    """What ``peak_memory`` reads; texts come from standard input. ``ru_maxrss`` would hold the starting process's peak too."""
+    """What ``peak_memory`` reads; texts come from standard input."""
     peers.make(name, ONNX_FILE.value)(json.load(sys.stdin))
-    status = pathlib.Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    peak = [line.split()[1] for line in lines if line.startswith("VmHWM")]
-    print(round(int(peak[0]) / 1024) if peak else "unknown")
+    print(records.peak_memory() or "unknown")
 
 
 def difference(mine: np.ndarray, theirs: np.ndarray) -> float:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-import resource
 import statistics
 import subprocess
 import sys
@@ -40,6 +39,7 @@ from textfuse_jax.data.cascades import Cascades, pheme
 from textfuse_jax.data.corpus import stratified_order
 from textfuse_jax.data.pipeline import Batches
 from textfuse_jax.data.ragged import bounds, ranges
+from textfuse_jax.evaluation import records
 from textfuse_jax.evaluation.records import append_result, environment, hardware
 from textfuse_jax.heap import keep_freed_memory
 from textfuse_jax.models.edges import window
@@ -308,7 +308,7 @@ def compare(name: str) -> dict:
             "ratio": round_(statistics.median(ratios)),
             "cpu_ratio": round_(statistics.median(a / b for a, b in zip(on_cpu["ours"], on_cpu["theirs"]))),
             "ratios": [round_(ratio) for ratio in ratios],
-            "peak_mib": {side: peak_memory(side, name) for side in ("ours", "theirs")},
+            "peak_memory_mb": {side: peak_memory(side, name) for side in ("ours", "theirs")},
         }
     )
 
@@ -326,7 +326,7 @@ def main(_: list[str]) -> None:
         problem = load(name, LIMIT.value)
         run, _ = ours(problem, 1) if side == "ours" else theirs(problem)
         run(0)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(records.peak_memory())
         return
     for name in WHICH.value:
         record = compare(name)

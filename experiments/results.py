@@ -100,9 +100,17 @@ def told(value: float | None, form: str) -> str:
 
 def benchmark_table(records: list[dict]) -> str:
     """Speed beside what a user would pick instead."""
-    header = ["comparison", "ours", "theirs", "ratio", "unit", "hardware"]
+    header = ["comparison", "ours", "theirs", "ratio", "unit", "peak memory, MB", "hardware"]
     rows = [[r["name"], *(told(r[k], form) for k, form in (("ours", ","), ("theirs", ","), ("ratio", ".2f")))] for r in records]
-    return markdown_table(header, [[*row, r["unit"], r["hardware"]] for row, r in zip(rows, records)])
+    return markdown_table(header, [[*row, r["unit"], memory(r), r["hardware"]] for row, r in zip(rows, records)])
+
+
+def memory(record: dict) -> str:
+    """Peak memory of both sides, each in a process of its own, or of the process that held both."""
+    peak = record.get("peak_memory_mb")
+    if isinstance(peak, dict):
+        return " / ".join(told(peak[side], ",.0f") for side in ("ours", "theirs"))
+    return f"{peak:,} (both)" if peak else "–"
 
 
 def scaling_tables() -> str:

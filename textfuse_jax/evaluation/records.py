@@ -10,6 +10,7 @@ import math
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -120,7 +121,15 @@ def hardware(environment: Mapping[str, Any]) -> str:
 
 
 def peak_memory() -> int:
-    """Most memory this process has held so far, MB (0 where the system doesn't tell)."""
+    """Most memory this process has held so far, MB (0 where the system doesn't tell).
+
+    On Linux from /proc: ``ru_maxrss`` would hold the peak of the process that started this one too.
+    """
+    status = pathlib.Path("/proc/self/status")
+    if status.exists():
+        found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.M)
+        if found:
+            return round(int(found[1]) / 1024)
     try:
         import resource
     except ImportError:  # Windows
