@@ -114,6 +114,7 @@ def test_early_stopping_returns_the_best_weights(corpus, tmp_path):
     assert result["validation"]["nll"] == pytest.approx(best["nll"], rel=1e-4)
 
 
+@pytest.mark.long
 def test_accumulated_slices_learn_the_same(corpus, tmp_path):
     for accumulate in (1, 4):
         config = small_config(corpus)

@@ -16,6 +16,7 @@ from textfuse_jax.predict import main as predict
 from textfuse_jax.training import setup
 from textfuse_jax.types import parse_tap, tap_name
 
+LONG = pytest.mark.long
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 
 
@@ -38,7 +39,7 @@ def test_every_config_and_variant_is_valid(name, arg):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [c if c in ("quickstart", "agnews_frozen") else pytest.param(c, marks=LONG) for c in CONFIGS])
 def test_every_config_runs_locally_without_weights_or_data(name, tmp_path):
     config = importlib.import_module(f"configs.{name}").get_config("docstrings,scratch,runlocal")
     shallow(config)
@@ -146,7 +147,7 @@ def test_faults_on_the_command_line_are_told(arguments, words):
     assert run.returncode != 0 and words in run.stderr + run.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_part_from_outside_the_package(tmp_path):
     (tmp_path / "my_lab_pool.py").write_text(
         "import jax.numpy as jnp\n"
