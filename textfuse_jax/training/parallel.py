@@ -193,6 +193,21 @@ class Jit:
 
 
 @dataclasses.dataclass(frozen=True)
+class _OwnArrays:
+    """A mapped function of several processes: called, it takes this process's arrays; compiled ahead, it would want all's."""
+
+    mapped: Callable
+
+    def lower(self, *_: Any) -> _OwnArrays:
+        """Nothing: it is compiled when it is first called."""
+        return self
+
+    def compile(self) -> Callable:
+        """The function itself."""
+        return self.mapped
+
+
+@dataclasses.dataclass(frozen=True)
 class Pmap:
     """One program a device; the step itself adds up over the axis ``ROWS``. The state is held once a device, stacked.
 
@@ -228,7 +243,8 @@ class Pmap:
 
     def map(self, step: Callable, state: Any) -> Callable:
         """The step, mapped."""
-        return jax.pmap(step, axis_name=ROWS, in_axes=(0, 0, None), donate_argnums=0, devices=list(self.mesh.devices.flat))
+        mapped = jax.pmap(step, axis_name=ROWS, in_axes=(0, 0, None), donate_argnums=0, devices=list(self.mesh.devices.flat))
+        return _OwnArrays(mapped) if self.mesh.is_multi_process else mapped
 
 
 def make_engine(config: Any) -> Jit | Pmap:
