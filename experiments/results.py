@@ -145,7 +145,7 @@ def scaling_tables() -> str:
     return "\n\n".join(
         [
             markdown_table(header, rows, left=3),
-            "Largest relative difference of the losses of 20 steps from those of one device (float32, dropout 0.1, a smooth model):",
+            "Largest relative difference of the losses of 20 steps from one device (float32, dropout 0.1, a smooth model):",
             markdown_table(["engine", "devices", "difference"], same),
             "Projection from a step measured on this hardware, not a measurement of so many devices (weak scaling, "
             f"{projection['bandwidth_gb_s']:.0f} GB/s a link, "
