@@ -165,6 +165,16 @@ def growth_table() -> str:
         rows.append(
             [name.removeprefix("growth_").replace("_", " "), span, times, f"{r['slope']:.2f}", sizes, f"{r['slope_memory']:.2f}"]
         )
+    encoding = [r for r in read_results(RESULTS / "benchmark_encoding.jsonl") if r["name"] == "encode_growth"]
+    for r in encoding[-1:]:
+        for what, unit in (("documents", "seconds_by_documents"), ("tokens", "ms_per_document_by_tokens")):
+            for side in ("bfloat16", "torch_sorted_float32"):
+                times, xs = r[f"{unit}_{side}"], r[what]
+                span, told_times = (
+                    f"{xs[0]:,} to {xs[-1]:,}",
+                    f"{times[0]:g} to {times[-1]:g} ({unit.split('_by_')[0].replace('_', ' ')})",
+                )
+                rows.append([f"encoding, {what}, {side}", span, told_times, f"{r[f'slope_{what}_{side}']:.2f}", "–", "–"])
     header = ["what grows", "from, to", "ms a step", "slope", "MB a step", "slope"]
     return markdown_table(header, rows) if rows else "Not measured."
 
