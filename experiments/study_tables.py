@@ -61,9 +61,12 @@ def section(name: str, path: pathlib.Path) -> str:
     order = {s.name: i for i, s in enumerate(module.SETTINGS)}
     lines = [line for line in newest(path) if line["setting"] in order]
     lines.sort(key=lambda line: order[line["setting"]])
+    missing = [setting for setting in order if setting not in {line["setting"] for line in lines}]
     about = module.__doc__.split("\n\n")
     figure = FIGURES / f"study_{name}.png"
     figures.save(draw(name, lines), figure)
+    if missing:
+        about[-1] += f" Not run: {', '.join(missing)}."
     findings = FINDINGS / f"{name}.md"
     parts = [f"### {TITLES[name]}", about[0].strip().replace("\n", " ") + " " + about[-1].strip().replace("\n", " ")]
     parts += [table(lines), f"![{TITLES[name]}](figures/{figure.name})"]
