@@ -251,7 +251,7 @@ def setting_dots(
             ax.axvline(mean, color=GREY, linestyle="--", linewidth=1)
     ax.set_yticks(range(len(names)), [textwrap.shorten(name, 60, placeholder=" ...") for name in names], fontsize=8)
     ax.invert_yaxis()
-    ax.set_xlabel(f"{label}: seeds (dots), their mean and its 95 % interval over seeds and documents (diamond, bar)")
+    ax.set_xlabel(f"{label}: seeds (dots), mean and 95 % interval (diamond, bar)")
     return figure
 
 
