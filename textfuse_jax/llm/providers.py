@@ -154,7 +154,7 @@ class Settings:
         if not value:
             raise ProviderError(
                 f"{self.label} needs an API key in the environment variable {variable}, which is not set; "
-                f"export {variable}=..., or take llm.provider = \"local\", \"replay\" or a server of your own"
+                f'export {variable}=..., or take llm.provider = "local", "replay" or a server of your own'
             )
         if not value.isascii() or not value.isprintable() or " " in value:
             raise ProviderError(f"the environment variable {variable} holds no API key: a key is ASCII without spaces")
