@@ -201,12 +201,7 @@ def scratch(config: ConfigDict) -> None:
 
 SLOTS = ("pyramid", "propagate", "pooling", "lexical", "head")
 OPEN = (
-    "data.where",
-    "llm.members",
-    "llm.extra",
-    "llm.descriptions",
-    "evaluation.published",
-    "model.edges_args",
+    *("data.where", "evaluation.published", "llm.members", "llm.extra", "llm.descriptions", "model.edges_args"),
     *(f"model.{slot}_args" for slot in SLOTS),
 )
 """Parts of a config whose fields aren't fixed: columns, metrics, arguments of parts."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import heapq
+import logging
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from textfuse_jax.llm import replay
@@ -141,6 +143,27 @@ async def _one(name: str, requests: Sequence[Request], settings: Settings, cache
     return answers, time.monotonic() - begun
 
 
+async def _within(call: Coroutine[Any, Any, Any], seconds: float) -> Any:
+    """The result of ``call``.
+
+    A little longer is waited where it isn't there in time: this process may have been too busy to read what has arrived.
+
+    Raises:
+      TimeoutError: it isn't there then either; the call is given up.
+    """
+    task = asyncio.ensure_future(call)
+    try:
+        for wait in (seconds, min(0.1 * seconds, 1.0)):
+            done, _ = await asyncio.wait({task}, timeout=wait)
+            if done:
+                return task.result()
+        raise TimeoutError
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+
+
 def _tell(name: str, report: Report, seconds: float, say: Callable[[str], None]) -> None:
     missing = "".join(f", {count:,} {fault}" for fault, count in report.missing.items())
     cost = "unknown" if report.cost is None else f"{report.cost:.4f}"
@@ -188,23 +211,32 @@ class _Asking:
 
     async def run(self) -> dict[str, Answer]:
         """key -> answer."""
-        openai = sdk()
+        sdk()
         self.secret = self.settings.key()
         self.owner = new_owner()
-        self.client = openai.AsyncOpenAI(
-            api_key=self.secret.reveal(), base_url=self.settings.url, max_retries=0, timeout=None, organization=None
-        )
         try:
-            async with self.client, asyncio.TaskGroup() as group:
+            async with asyncio.TaskGroup() as group:
                 while (item := await self._next()) is not None:
                     group.create_task(self._attempt(item))
         finally:
             end_owner(self.owner)
+            if "create" in self.__dict__:
+                await self.client.close()
             with contextlib.suppress(Exception):
                 self.cache.release(self.owner)
         if self.fatal is not None:
             raise self.fatal
         return self.answers
+
+    @functools.cached_property
+    def create(self) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """The SDK's call, made when the first is sent: all its parts are loaded before a clock runs."""
+        for name in ("httpx", "httpx2"):  # they tell every call; who wants that sets a level
+            if logging.getLogger(name).level == logging.NOTSET:
+                logging.getLogger(name).setLevel(logging.WARNING)
+        key, url = self.secret.reveal(), self.settings.url
+        self.client = sdk().AsyncOpenAI(api_key=key, base_url=url, max_retries=0, timeout=None)
+        return self.client.chat.completions.with_raw_response.create
 
     async def _next(self) -> _Item | None:
         """The next request that may be sent now, claimed, booked and with a place; None when there is nothing more to send."""
@@ -258,14 +290,10 @@ class _Asking:
         item.attempts += 1
         begun = time.monotonic()
         try:
-            async with asyncio.timeout(self.settings.timeout_seconds):
-                response = await self.client.chat.completions.with_raw_response.create(
-                    model=self.settings.model,
-                    messages=message_list(item.request),
-                    extra_body=parameters(item.request, self.settings),
-                )
-                body = response.text
-            reply = read_body(self.secret.scrub(body))
+            messages, held = message_list(item.request), parameters(item.request, self.settings)
+            call = self.create(model=self.settings.model, messages=messages, extra_body=held)
+            response = await _within(call, self.settings.timeout_seconds)
+            reply = read_body(self.secret.scrub(response.text))
         except (sdk().OpenAIError, TimeoutError, OSError, Malformed) as error:
             self._fault(item, problem_of(error))
         else:
