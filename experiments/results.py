@@ -1,4 +1,4 @@
-"""Tables from the record: ``docs/results.md``, and the blocks between the marks of README.md and docs/performance.md.
+"""Tables from the record: ``docs/results.md``, and the blocks between the marks of README.md, docs/performance.md and docs/llm.md.
 
     python -m experiments.results        (or: make results)
 
@@ -179,6 +179,32 @@ def growth_table() -> str:
     return markdown_table(header, rows) if rows else "Not measured."
 
 
+def llm_table() -> str:
+    """What ``benchmark_llm`` measured of the client, the newest of each."""
+    path = RESULTS / "benchmark_llm.jsonl"
+    lines = {r["name"]: r for r in read_results(path)} if path.exists() else {}
+    if not {"llm_faults", "llm_same", "llm_kills"} <= lines.keys():
+        return "The client: not measured."
+    f, same, k = lines["llm_faults"], lines["llm_same"], lines["llm_kills"]
+    kinds = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in f["calls_by_kind"].items())
+    rows = [
+        ["documents asked, calls", f"{f['documents']:,}, {f['calls']:,} ({kinds})"],
+        ["share of calls that failed", f"{f['fault_share']:.1%}"],
+        ["documents lost, paid twice", f"{f['lost']}, {f['paid_twice']}"],
+        ["limit, most calls in any 60 s", f"{f['requests_per_minute']:,}, {f['busiest_60_s']:,}"],
+        ["calls a minute from start to end, share of the limit", f"{f['share_of_limit']:.3f} in {f['seconds']:.0f} s"],
+        ["second run: calls, answers read a second", f"{f['warm_calls']}, {f['warm_answers_per_second']:,}"],
+        ["answers made into scores a second", f"{f['scores_per_second']:,}"],
+        [f"calls of {same['askers']} threads that ask the same at once", str(same["calls"])],
+        [
+            f"{k['kills']} kill -9: most answers paid for and lost by one ({k['in_flight']} in flight)",
+            str(k["most_paid_and_lost_by_a_kill"]),
+        ],
+        [f"after them, of {k['documents']:,} documents: unanswered, paid again", f"{k['unanswered']}, {k['paid_again']}"],
+    ]
+    return markdown_table(["measured on loopback", f["hardware"]], rows)
+
+
 def fill(path: pathlib.Path, mark: str, block: str) -> None:
     """Puts the block between ``<!-- mark -->`` and ``<!-- end of mark -->``."""
     marks = rf"(<!-- {mark} -->\n).*?(<!-- end of {mark} -->)"
@@ -218,7 +244,7 @@ def fields(changed: dict[str, str]) -> str:
 
 
 def main() -> None:
-    """Writes the three files."""
+    """Writes the four files."""
     page, block = build()
     (ROOT / "docs" / "results.md").write_text(page)
     fill(ROOT / "README.md", "results", block)
@@ -226,7 +252,8 @@ def main() -> None:
     fill(performance, "benchmarks", benchmark_table(newest("benchmark_*.jsonl")))
     fill(performance, "scaling", scaling_tables())
     fill(performance, "growth", growth_table())
-    print("docs/results.md, docs/performance.md and README.md written")
+    fill(ROOT / "docs" / "llm.md", "llm", llm_table())
+    print("docs/results.md, docs/performance.md, docs/llm.md and README.md written")
 
 
 if __name__ == "__main__":

@@ -107,6 +107,7 @@ def default_config() -> ConfigDict:
     llm.price_input = -1.0  # per million tokens; -1 = unknown. Prices change, look them up
     llm.price_cached_input = -1.0  # -1 = as price_input
     llm.price_output = -1.0
+    llm.call_share = 1.0  # of the documents that are predicted: the share whose opinion is asked, those that gain most first
     llm.budget = 0.0  # most that a run may spend, in the currency of the prices; 0 = no limit
     llm.cache = ""  # file of all answers; "" = <user cache>/textfuse_jax/llm.sqlite
     llm.template = ""  # e.g. "zero_shot/1", or "my_lab.prompts:MINE"; "" = by shots
@@ -345,6 +346,7 @@ def _llm(config: ConfigDict, need: _Need) -> None:
     need.one_of("llm.scores", *HOW)
     need.positive("llm.budget", "llm.shots", least=0)
     need.positive("llm.samples")
+    need("llm.call_share", 0 <= llm.call_share <= 1, "in [0, 1]")
     try:
         template_of(llm.template or "zero_shot/1")
         members = settings_of(llm)

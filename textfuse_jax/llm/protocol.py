@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import functools
 import json
 import time
 from collections.abc import Mapping
@@ -25,13 +26,19 @@ def parameters(request: Request, settings: Settings) -> dict[str, Any]:
     if settings.temperature >= 0:
         held["temperature"] = settings.temperature
     if request.schema and settings.form == "schema":
-        schema = {"name": "answer", "strict": True, "schema": json.loads(request.schema)}
+        schema = {"name": "answer", "strict": True, "schema": _parsed(request.schema)}
         held["response_format"] = {"type": "json_schema", "json_schema": schema}
     elif request.schema and settings.form == "json":
         held["response_format"] = {"type": "json_object"}
     if request.labels and settings.alternatives:
         held |= {"logprobs": True, "top_logprobs": settings.alternatives}
-    return held | json.loads(settings.extra)
+    return held | _parsed(settings.extra)
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(text: str) -> Any:
+    """JSON that thousands of requests share; read only."""
+    return json.loads(text)
 
 
 def message_list(request: Request) -> list[dict[str, str]]:
