@@ -1,4 +1,4 @@
-"""Tables from the record: ``docs/results.md``, and the blocks between the marks of README.md, docs/performance.md and docs/llm.md.
+"""Tables from the record: ``docs/results.md``, and the blocks between marks of README.md, docs/performance.md, docs/llm.md.
 
     python -m experiments.results        (or: make results)
 

@@ -106,6 +106,7 @@ def test_claims(tmp_path):
     assert cache.claim("k", mine, 60).text == "x"
 
 
+@pytest.mark.filterwarnings("ignore:.*fork")  # these processes run no JAX
 def test_a_claim_of_a_dead_process_is_void(tmp_path):
     pid = os.fork()
     if pid == 0:
@@ -174,6 +175,7 @@ def test_files_that_are_no_cache_are_told(tmp_path):
         Cache(tmp_path / "new.sqlite")
 
 
+@pytest.mark.filterwarnings("ignore:.*fork")  # these processes run no JAX
 def test_kill_9_loses_what_is_in_flight_and_no_more(tmp_path):
     in_flight, kills = 4, 6
     sdk()  # loaded once, before the processes part
