@@ -17,7 +17,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -29,7 +28,6 @@ from textfuse_jax.data.corpus import fingerprint
 from textfuse_jax.evaluation.metrics import classification_metrics
 from textfuse_jax.evaluation.records import append_result, environment, hardware, plain, read_results
 from textfuse_jax.evaluation.statistics import resampling_weights
-from textfuse_jax.segments import segment_count, segment_sum
 from textfuse_jax.training import setup, sweep
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -137,26 +135,6 @@ def frozen(train_rows: int = 4000) -> ConfigDict:
     config.optimizer.learning_rate, config.optimizer.weight_decay = 3e-3, 0.1
     config.training.total_epochs = 6
     return config
-
-
-def graph_facts(program: sweep.Trials) -> dict[str, list[float]]:
-    """Of some validation documents: edges a node (self-loops not counted), and the mean cosine of two nodes of a document
-    after the last round of messages, 1 where all have become the same."""
-    if program.config.model.pyramid in (None, ""):
-        return {}
-
-    def read(rows, out):
-        nodes, graph = out["nodes"], out["graph"]
-        inside = nodes.document < nodes.slots
-        edges = (graph.receivers < nodes.document.shape[1]) & (graph.receivers != graph.senders)
-        unit = nodes.features / jnp.maximum(jnp.linalg.norm(nodes.features, axis=-1, keepdims=True), 1e-9)
-        count = segment_count(nodes.document, nodes.slots)
-        square = (segment_sum(unit, nodes.document, nodes.slots) ** 2).sum(-1)
-        pairs = count * (count - 1)
-        return edges.sum() / inside.sum(), jnp.where(pairs > 0, square - count, 0).sum() / jnp.maximum(pairs.sum(), 1)
-
-    edges, cosine = program.outputs(read)
-    return {"edges_a_node": [round(float(x), 3) for x in edges], "cosine_of_nodes": [round(float(x), 4) for x in cosine]}
 
 
 def run(

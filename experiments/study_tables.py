@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from textfuse_jax.evaluation import figures
+from textfuse_jax.evaluation.graph_drawing import DocumentGraph, draw_document_graph
 from textfuse_jax.evaluation.records import read_results
 from textfuse_jax.evaluation.report import markdown_table
 
@@ -70,6 +71,7 @@ def section(name: str, path: pathlib.Path) -> str:
     findings = FINDINGS / f"{name}.md"
     parts = [f"### {TITLES[name]}", about[0].strip().replace("\n", " ") + " " + about[-1].strip().replace("\n", " ")]
     parts += [table(lines), f"![{TITLES[name]}](figures/{figure.name})"]
+    parts += samples(name, lines)
     if findings.exists():
         parts.append("**Found.** " + findings.read_text(encoding="utf-8").strip())
     told = {key: ", ".join(sorted({str(line[key])[:24] for line in lines})) for key in ("hardware", "commit")}
@@ -81,11 +83,29 @@ def section(name: str, path: pathlib.Path) -> str:
     parts.append(
         f"{max(line['seeds'] for line in lines)} seeds, which differ in {varies}; intervals and p draw seeds and documents. "
         "The rate (`chosen`) is the best of a grid on validation. s a trial: training with its evaluations, without compilation, "
-        "trials side by side. ms a text: from the text to its probabilities, frozen encoder included, texts one by one and 64 at a time. "
-        f"Other work ran beside it (load {loads(lines)} on the cores of {told['hardware']}). "
+        "trials side by side. ms a text: from text to probabilities, frozen encoder included, one by one and 64 at a time. "
+        f"Load average {loads(lines)} on {told['hardware']}. "
         f"Commit {told['commit']}; `python -m experiments.{name}`."
     )
     return "\n\n".join(parts)
+
+
+def samples(name: str, lines: list[Line]) -> list[str]:
+    """The sample graphs of a study's lines, drawn: the first setting of each kind of edges."""
+    found, seen = [], set()
+    for line in lines:
+        graph, kinds = line.get("sample_graph"), (str(line["fields"].get("model.edges")), str(line["fields"].get("model.nodes")))
+        if not graph or kinds in seen or not graph["senders"]:
+            continue
+        seen.add(kinds)
+        cut = DocumentGraph(*(np.array(graph[field]) for field in DocumentGraph._fields if field != "beta"), None)
+        drawn = draw_document_graph(
+            graph["texts"], cut, title=line["setting"], label=graph["label"], level_names=tuple(graph["scales"])
+        )
+        path = FIGURES / f"study_{name}_graph_{len(seen)}.png"
+        figures.save(drawn, path)
+        found.append(f"![Graph of one text: {line['setting']}](figures/{path.name})")
+    return found
 
 
 def loads(lines: list[Line]) -> str:
@@ -101,13 +121,14 @@ def newest(path: pathlib.Path) -> list[dict[str, Any]]:
 
 def table(lines: list[Line]) -> str:
     """Accuracy over seeds, difference from the reference and what it costs."""
-    graphs = any("edges_a_node" in line for line in lines)
+    graphs, topics = (any(fact in line for line in lines) for fact in ("edges_a_node", "same_topic"))
     uneven = any(line["fields"].get("data.imbalance", 1) > 1 for line in lines)
     header = ["setting", "regime", "train / test rows", "accuracy on validation", "accuracy, mean ± sd", "95 %", "macro-F1"]
     header += ["precision", "recall", "AUC", "NLL"]
     header += ["recall, minority", "recall, majority"] if uneven else []
     header += ["difference, points [95 %]", "p"]
     header += ["edges a node", "cosine of nodes"] if graphs else []
+    header += ["edges in one topic / all pairs"] if topics else []
     header += ["chosen", "parameters", "s a trial", "ms a text, 1 / 64", "published"]
     rows = []
     for line in lines:
@@ -125,6 +146,7 @@ def table(lines: list[Line]) -> str:
             row += [spread(values) for values in recalls(line)]
         row += difference(line)
         row += [mean(line.get("edges_a_node"), 1), mean(line.get("cosine_of_nodes"), 2)] if graphs else []
+        row += [f"{mean(line.get('same_topic'), 3)} / {mean(line.get('same_topic_of_all_pairs'), 3)}"] if topics else []
         row += [choice(line), f"{line['parameters']:,}", f"{line['seconds_a_trial']:.1f}", speed(line), told(line["published"])]
         rows.append(row)
     return markdown_table(header, rows, left=2)
@@ -170,6 +192,7 @@ def spread(values: list[float]) -> str:
 
 def mean(values: list[float] | None, digits: int = 4) -> str:
     """The mean, or a dash."""
+    values = [value for value in values or () if value is not None]
     return "–" if not values else f"{np.mean(values):.{digits}f}"
 
 

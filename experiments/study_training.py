@@ -24,7 +24,7 @@ from textfuse_jax.training.inference import to_probabilities
 Point = Mapping[str, Any]
 """Config field -> value: one choice of a grid."""
 Measure = Callable[[sweep.Trials], Mapping[str, Any]]
-"""Further facts of a trained program, for its line: name -> a value a trial."""
+"""Further facts of a trained program, for its line: name -> a value a trial; of a name with ``sample`` the first is told."""
 LATENCY_TEXTS = 64
 
 
@@ -126,7 +126,7 @@ def train_settings(
             "seconds_a_trial": round(program.seconds / len(results), 1),
             "seconds_of_choice": round(choice_seconds / len(settings), 1),
         }
-        facts |= {fact: list(values[mine]) for fact, values in found.items()}
+        facts |= {fact: values[i * seeds] if fact.startswith("sample") else values[mine] for fact, values in found.items()}
         facts |= timed(config, program, i * seeds, material)
         outcomes.append(Outcome(to_probabilities(logits[mine], material.corpus.multi_label), _validation(results[mine]), facts))
     return outcomes
@@ -164,7 +164,8 @@ def train_resampled(
             results[i].append(tried[j])
             chosen[i].append(dict(owners[j][1]))
             for fact, values in more.items():
-                found.setdefault((i, fact), []).append(values[j])
+                if not fact.startswith("sample"):
+                    found.setdefault((i, fact), []).append(values[j])
             if seed == 0:
                 facts[i] = timed(config, program, j, material)
     outcomes = []

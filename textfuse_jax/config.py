@@ -69,6 +69,7 @@ def default_config() -> ConfigDict:
     model.pyramid_args = ConfigDict()
     model.edges = ("textfuse_jax.models.edges:window", "textfuse_jax.models.edges:knn", "textfuse_jax.models.edges:hierarchy")
     kinds = ("window", "knn", "saliency", "LearnedSaliency", "hierarchy", "random", "full")
+    model.edge_tap = ""  # the features edges are made from, e.g. "06/phrase" (static, if frozen); "" = the nodes' own (dynamic)
     model.edges_args = ConfigDict({kind: {} for kind in kinds})  # what follows the colon -> keyword arguments
     model.propagate = "textfuse_jax.models.message_passing:GCN"
     model.propagate_args = ConfigDict()
@@ -282,13 +283,15 @@ def _encoder(config: ConfigDict, need: _Need) -> None:
 
 def _model(config: ConfigDict, need: _Need) -> None:
     m, scales = config.model, ", ".join(SCALES)
-    for tap in m.levels:
-        layer, _, scale = tap.partition("/")
-        well_formed = layer.isdigit() and scale in SCALES
-        need("model.levels", well_formed, f'of taps "layer/scale" with a scale of {scales}, e.g. "06/phrase"')
+    for field, taps in (("levels", m.levels), ("edge_tap", (m.edge_tap,) if m.edge_tap else ())):
+        for tap in taps:
+            layer, _, scale = tap.partition("/")
+            well_formed = layer.isdigit() and scale in SCALES
+            need(f"model.{field}", well_formed, f'of taps "layer/scale" with a scale of {scales}, e.g. "06/phrase"')
     need("model.levels", len(m.levels) > 0, "at least one tap")
     need("model.document_taps", bool(m.pyramid or m.document_taps), "at least one tap where model.pyramid is empty")
     need("model.nodes", len(m.nodes) > 0 and all(scale in SCALES for scale in m.nodes), f"scales of {scales}")
+    need("model.edge_tap", not m.edge_tap or bool(m.pyramid), "empty where model.pyramid is: there are no edges")
     need.positive("model.width")
     slots = [(slot, m[slot], m[f"{slot}_args"]) for slot in SLOTS]
     edges = [("edges", name, m.edges_args.get(name.rpartition(":")[2], {})) for name in m.edges]

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from configs import quickstart
-from experiments import study, study_linear, study_tables, study_training
+from experiments import study, study_graphs, study_linear, study_tables, study_training
 from tests.launching import write_corpus
 from textfuse_jax.config import runlocal, validate
 from textfuse_jax.encoders.architecture import Architecture
@@ -80,7 +80,7 @@ def test_a_study_runs_and_goes_on(tmp_path, resample):
         study.Setting("words", fit=study_linear.tfidf),
     ]
     arguments = ("test", base, settings, 2, "slow", tmp_path / "test.jsonl", tmp_path / "work")
-    study.run(*arguments, measure=study.graph_facts, resample=resample, say=lambda _: None)
+    study.run(*arguments, measure=study_graphs.construction_facts, resample=resample, say=lambda _: None)
     slow, chosen, words = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
     assert [line["setting"] for line in (slow, chosen, words)] == ["slow", "chosen", "words"]
     assert slow["difference"] == 0 and slow["p"] == 1 and chosen["published"]["source"] == "nobody"
@@ -95,6 +95,9 @@ def test_a_study_runs_and_goes_on(tmp_path, resample):
         assert chosen["trials_together"] == 4 and [c["fields"] for c in chosen["choices"]] == list(grid)
         assert chosen["chosen"] == [max(chosen["choices"], key=lambda c: c["accuracy"])["fields"]] and slow["choices"] == []
     assert 0 < chosen["edges_a_node"][0] < 20 and -1 <= chosen["cosine_of_nodes"][1] <= 1
+    assert chosen["same_topic"][0] is None or 0 <= chosen["same_topic"][0] <= 1
+    if not resample:
+        assert len(chosen["sample_graph"]["texts"]) == len(chosen["sample_graph"]["level"])
     assert chosen["latency_ms"]["1"] > 0 and chosen["latency_ms"]["64"] > 0
     said = []
     study.run(*arguments, resample=resample, say=said.append)
