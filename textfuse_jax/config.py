@@ -105,6 +105,14 @@ def default_config() -> ConfigDict:
 
     training = config.training = ConfigDict()
     training.total_epochs = 4
+    training.pretrain = "none"  # none | contrastive: a stage in which the encoder learns first, see training/contrastive.py
+    stage = training.contrastive = ConfigDict()
+    stage.supervised = False  # False: two dropout passes of a text belong together (SimCSE); True: texts of one class (SetFit)
+    stage.temperature = 0.05
+    stage.total_epochs = 1
+    stage.learning_rate = 3e-5  # of the encoder; decay, schedule and layer_decay are those of optimizer
+    stage.dropout = 0.1  # what the two passes differ by
+    stage.tokens_per_batch = 4096  # all documents of a batch are each other's negatives
     training.accumulate = 1  # slices a batch is processed in: memory falls, the result stays
     training.average_decay = 0.0  # decay of an exponential average of the weights that is evaluated; 0 = off
     training.eval_every_steps = 0  # 0 = at the end of every epoch
@@ -143,7 +151,8 @@ def runlocal(config: ConfigDict) -> None:
     config.data.row_lengths = (32,)
     config.data.tokens_per_batch = config.data.eval_tokens_per_batch = 512
     config.data.window_stride = 16
-    config.training.total_epochs = 1
+    config.training.total_epochs = config.training.contrastive.total_epochs = 1
+    config.training.contrastive.tokens_per_batch = 512
     config.training.log_every_steps = 2
     config.training.checkpoint_every_steps = 50
     config.evaluation.bootstrap_samples = 100
@@ -332,4 +341,20 @@ def _learning(config: ConfigDict, need: _Need) -> None:
     need("optimizer.layer_decay", 0 < config.optimizer.layer_decay <= 1, "in (0, 1]")
     counts = ("total_epochs", "accumulate", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints")
     need.positive(*(f"training.{name}" for name in counts))
+    need.one_of("training.pretrain", "none", "contrastive")
+    stage = "training.contrastive."
+    need(f"{stage}temperature", config.training.contrastive.temperature > 0, "> 0")
+    need(f"{stage}learning_rate", config.training.contrastive.learning_rate > 0, "> 0")
+    need.share(f"{stage}dropout")
+    need.positive(f"{stage}total_epochs")
+    need.positive(f"{stage}tokens_per_batch", least=max(config.data.row_lengths, default=1))
+    if config.training.pretrain == "contrastive":
+        need(
+            f"{stage}supervised", one_label or not config.training.contrastive.supervised, "False with several labels a document"
+        )
+        differ = config.training.contrastive.dropout > 0 or config.training.contrastive.supervised
+        need(f"{stage}dropout", differ, "> 0 without labels: the two views would be one")
+        need(
+            "parallel.engine", config.parallel.engine == "jit", '"jit" with training.pretrain: negatives are those of all devices'
+        )
     need.one_of("training.select_by", "accuracy", "f1_macro", "nll")
