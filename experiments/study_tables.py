@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from experiments.study_extras import FIGURES, extras
+from experiments.tuned import names_of
 from textfuse_jax.evaluation import figures
-from textfuse_jax.evaluation.graph_drawing import DocumentGraph, draw_document_graph
 from textfuse_jax.evaluation.records import read_results
 from textfuse_jax.evaluation.report import markdown_table
 
 HERE = pathlib.Path(__file__).parent
-FIGURES = HERE.parent / "docs" / "figures"
 FINDINGS = HERE / "findings"
 Line = Mapping[str, Any]
 
@@ -48,6 +48,9 @@ TITLES = {
     "imbalance": "Class imbalance and its remedies",
     "data_efficiency": "How many labels are needed",
     "graph_benchmarks": "R8, MR, TREC, Ohsumed, 20 Newsgroups",
+    "text_length": "Short, medium and long texts",
+    "backbone": "Which encoder",
+    "domain_transfer": "From one domain to others",
 }
 CURVES = {
     "learning_rate": Curve("optimizer.learning_rate", "learning rate"),
@@ -59,19 +62,17 @@ CURVES = {
 def section(name: str, path: pathlib.Path) -> str:
     """Heading, what was done, table, figure and findings of one study."""
     module = importlib.import_module(f"experiments.{name}")
-    order = {s.name: i for i, s in enumerate(module.SETTINGS)}
+    order = {setting: i for i, setting in enumerate([s.name for s in module.SETTINGS] + names_of(name))}
     lines = [line for line in newest(path) if line["setting"] in order]
     lines.sort(key=lambda line: order[line["setting"]])
     missing = [setting for setting in order if setting not in {line["setting"] for line in lines}]
     about = module.__doc__.split("\n\n")
     figure = FIGURES / f"study_{name}.png"
     figures.save(draw(name, lines), figure)
-    if missing:
-        about[-1] += f" Not run: {', '.join(missing)}."
     findings = FINDINGS / f"{name}.md"
     parts = [f"### {TITLES[name]}", about[0].strip().replace("\n", " ") + " " + about[-1].strip().replace("\n", " ")]
-    parts += [table(lines), f"![{TITLES[name]}](figures/{figure.name})"]
-    parts += samples(name, lines)
+    parts += [table(lines, missing), f"![{TITLES[name]}](figures/{figure.name})"]
+    parts += extras(name, lines)
     if findings.exists():
         parts.append("**Found.** " + findings.read_text(encoding="utf-8").strip())
     told = {key: ", ".join(sorted({str(line[key])[:24] for line in lines})) for key in ("hardware", "commit")}
@@ -90,24 +91,6 @@ def section(name: str, path: pathlib.Path) -> str:
     return "\n\n".join(parts)
 
 
-def samples(name: str, lines: list[Line]) -> list[str]:
-    """The sample graphs of a study's lines, drawn: the first setting of each kind of edges."""
-    found, seen = [], set()
-    for line in lines:
-        graph, kinds = line.get("sample_graph"), (str(line["fields"].get("model.edges")), str(line["fields"].get("model.nodes")))
-        if not graph or kinds in seen or not graph["senders"]:
-            continue
-        seen.add(kinds)
-        cut = DocumentGraph(*(np.array(graph[field]) for field in DocumentGraph._fields if field != "beta"), None)
-        drawn = draw_document_graph(
-            graph["texts"], cut, title=line["setting"], label=graph["label"], level_names=tuple(graph["scales"])
-        )
-        path = FIGURES / f"study_{name}_graph_{len(seen)}.png"
-        figures.save(drawn, path)
-        found.append(f"![Graph of one text: {line['setting']}](figures/{path.name})")
-    return found
-
-
 def loads(lines: list[Line]) -> str:
     """The range of the machine's load averages."""
     found = [line["load_average"] for line in lines]
@@ -115,16 +98,16 @@ def loads(lines: list[Line]) -> str:
 
 
 def newest(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The last line of each setting."""
-    return list({line["setting"]: line for line in read_results(path)}.values())
+    """The last line of each setting; lines of older protocols, without a choice on validation, are left out."""
+    return list({line["setting"]: line for line in read_results(path) if "chosen" in line}.values())
 
 
-def table(lines: list[Line]) -> str:
+def table(lines: list[Line], missing: Sequence[str] = ()) -> str:
     """Accuracy over seeds, difference from the reference and what it costs."""
     graphs, topics = (any(fact in line for line in lines) for fact in ("edges_a_node", "same_topic"))
     uneven = any(line["fields"].get("data.imbalance", 1) > 1 for line in lines)
     header = ["setting", "regime", "train / test rows", "accuracy on validation", "accuracy, mean ± sd", "95 %", "macro-F1"]
-    header += ["precision", "recall", "AUC", "NLL"]
+    header += ["precision", "recall", "AUC", "NLL", "ECE, after temperature"]
     header += ["recall, minority", "recall, majority"] if uneven else []
     header += ["difference, points [95 %]", "p"]
     header += ["edges a node", "cosine of nodes"] if graphs else []
@@ -142,6 +125,7 @@ def table(lines: list[Line]) -> str:
         ]
         row += [spread(test["accuracy"]), "[{:.3f}, {:.3f}]".format(*line["accuracy_ci95"]), spread(test["f1_macro"])]
         row += [mean(test["precision_macro"]), mean(test["recall_macro"]), mean(test.get("auc_ovr")), mean(test["nll"])]
+        row += [f"{mean(test.get('ece'), 3)}, {mean(line.get('ece_after_temperature'), 3)}"]
         if uneven:
             row += [spread(values) for values in recalls(line)]
         row += difference(line)
@@ -149,6 +133,7 @@ def table(lines: list[Line]) -> str:
         row += [f"{mean(line.get('same_topic'), 3)} / {mean(line.get('same_topic_of_all_pairs'), 3)}"] if topics else []
         row += [choice(line), f"{line['parameters']:,}", f"{line['seconds_a_trial']:.1f}", speed(line), told(line["published"])]
         rows.append(row)
+    rows += [[setting, "not measured", *["–"] * (len(header) - 2)] for setting in missing]
     return markdown_table(header, rows, left=2)
 
 
@@ -215,7 +200,8 @@ def draw(name: str, lines: list[Line]):
     if name in CURVES:
         curve, series = CURVES[name], {}
         for line in lines:
-            series.setdefault(curve.series(line), []).append((line["fields"][curve.x], line["test"]["accuracy"]))
+            if curve.x in line["fields"]:
+                series.setdefault(curve.series(line), []).append((line["fields"][curve.x], line["test"]["accuracy"]))
         return figures.setting_lines(series, curve.xlabel, "test accuracy (mean, sd over seeds)", log=curve.log)
     return figures.setting_dots(
         [line["setting"] for line in lines],
@@ -231,7 +217,7 @@ def sections() -> list[str]:
     found, missing = ["## Studies"], []
     for name in TITLES:
         path = HERE / "results" / f"{name}.jsonl"
-        if path.exists():
+        if path.exists() and newest(path):
             found.append(section(name, path))
         else:
             missing.append(f"`experiments.{name}` ({TITLES[name]})")

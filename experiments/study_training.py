@@ -17,9 +17,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.study_latency import latency
+from textfuse_jax.data.corpus import Corpus
+from textfuse_jax.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
 from textfuse_jax.models.classifier import taps_of
 from textfuse_jax.training import setup, sweep
 from textfuse_jax.training.inference import to_probabilities
+from textfuse_jax.training.summary import confidence
 
 Point = Mapping[str, Any]
 """Config field -> value: one choice of a grid."""
@@ -76,7 +79,8 @@ class Materials:
 
 def _key(config: ConfigDict, seed: bool = True) -> str:
     data = config.data.to_dict() | ({} if seed else {"seed": 0})
-    return json.dumps([data, config.encoder.to_dict()], default=str)
+    stage = [config.training.contrastive.to_dict(), config.optimizer.to_dict()] if config.training.pretrain != "none" else []
+    return json.dumps([data, config.encoder.to_dict(), stage], default=str)
 
 
 def train_settings(
@@ -117,6 +121,7 @@ def train_settings(
             chosen[i] = best_of(tried, metric)["fields"]
     results = program.run([trial(s, point, seed) for s, point in zip(settings, chosen) for seed in range(seeds)])
     logits, found = program.test_logits(), dict(measure(program)) if measure else {}
+    held = program.held_logits()
     outcomes = []
     for i in range(len(settings)):
         mine = slice(i * seeds, (i + 1) * seeds)
@@ -127,7 +132,7 @@ def train_settings(
             "seconds_of_choice": round(choice_seconds / len(settings), 1),
         }
         facts |= {fact: values[i * seeds] if fact.startswith("sample") else values[mine] for fact, values in found.items()}
-        facts |= timed(config, program, i * seeds, material)
+        facts |= timed(config, program, i * seeds, material) | calibrated(held[mine], logits[mine], material.corpus)
         outcomes.append(Outcome(to_probabilities(logits[mine], material.corpus.multi_label), _validation(results[mine]), facts))
     return outcomes
 
@@ -158,6 +163,7 @@ def train_resampled(
             mine = [j for j, (owner, _) in enumerate(owners) if owner == i]
             scored = [{"place": j} | tried[j]["validation"] for j in mine]
             best.append(best_of(scored, config.training.select_by)["place"])
+        held = program.held_logits()[best]
         logits, more = program.test_logits(best), dict(measure(program)) if measure else {}
         for i, j in enumerate(best):
             probabilities[i].append(to_probabilities(logits[i], material.corpus.multi_label))
@@ -166,6 +172,8 @@ def train_resampled(
             for fact, values in more.items():
                 if not fact.startswith("sample"):
                     found.setdefault((i, fact), []).append(values[j])
+            for fact, values in calibrated(held[i : i + 1], logits[i : i + 1], material.corpus).items():
+                found.setdefault((i, fact), []).append(values[0])
             if seed == 0:
                 facts[i] = timed(config, program, j, material)
     outcomes = []
@@ -191,6 +199,17 @@ def timed(config: ConfigDict, program: sweep.Trials, trial: int, material: setup
     """Milliseconds a text of one trial's model from text to probabilities, the encoder included."""
     texts = material.corpus.validation.texts[:LATENCY_TEXTS]
     return {"latency_ms": latency(config, material, program.weights_of(trial), texts)}
+
+
+def calibrated(held: np.ndarray, test: np.ndarray, corpus: Corpus) -> dict[str, list[float]]:
+    """Of each trial the temperature that validation wants, and the calibration error on test with it."""
+    facts: dict[str, list[float]] = {"temperature": [], "ece_after_temperature": []}
+    for ours, theirs in zip(held, test):
+        temperature = fit_temperature(ours, corpus.validation.labels)
+        scaled = apply_temperature(theirs, temperature, multi_label=corpus.multi_label)
+        facts["temperature"].append(round(float(temperature), 4))
+        facts["ece_after_temperature"].append(expected_calibration_error(*confidence(scaled, corpus.test.labels)))
+    return facts
 
 
 def _fields(config: ConfigDict, settings: Sequence[Any], grids: Sequence[Sequence[Point]]) -> list[str]:

@@ -347,6 +347,10 @@ class Trials:
         _, weights, frozen = self._best
         return jax.device_get(jax.tree.map(lambda x: x[trial], weights) | frozen)
 
+    def held_logits(self) -> np.ndarray:
+        """Logits f32 [k, n, c] of the validation split by the best weights of the last run."""
+        return self._logits("validation", *self._best)
+
     def test_logits(self, chosen: Sequence[int] | None = None) -> np.ndarray:
         """Logits f32 [k, n, c] of the test split by the best weights of the last run; read them once, for the chosen setting.
 
