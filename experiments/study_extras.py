@@ -16,6 +16,11 @@ from textfuse_jax.evaluation.report import markdown_table
 HERE = pathlib.Path(__file__).parent
 FIGURES = HERE.parent / "docs" / "figures"
 Line = Mapping[str, Any]
+ATTENTION = {
+    "pooling_share": ("alpha = 0", "alpha = 0.5", "self-attention, alpha = 0.5"),
+    "baselines": ("attention-hybrid pooling",),
+}
+"""Settings whose sample shows the attention of pooling rather than edges."""
 
 
 def extras(name: str, lines: Sequence[Line]) -> list[str]:
@@ -33,16 +38,23 @@ def samples(name: str, lines: Sequence[Line]) -> list[str]:
     found, seen = [], set()
     for line in lines:
         graph, kinds = line.get("sample_graph"), (str(line["fields"].get("model.edges")), str(line["fields"].get("model.nodes")))
-        if not graph or kinds in seen or not graph["senders"]:
+        attends = name in ATTENTION
+        if attends:
+            kinds = (line["setting"],)
+        wanted = line["setting"] in ATTENTION[name] if attends else bool(graph and graph["senders"])
+        if not graph or kinds in seen or not wanted:
             continue
         seen.add(kinds)
-        cut = DocumentGraph(*(np.array(graph[field]) for field in DocumentGraph._fields if field != "beta"), None)
+        parts = {field: np.array(graph[field]) if field in graph else None for field in DocumentGraph._fields}
+        none = np.zeros(0, int)
+        cut = DocumentGraph(**parts | ({"senders": none, "receivers": none, "weight": none} if attends else {"beta": None}))
         drawn = draw_document_graph(
             graph["texts"], cut, title=line["setting"], label=graph["label"], level_names=tuple(graph["scales"])
         )
         path = FIGURES / f"study_{name}_graph_{len(seen)}.png"
         figures.save(drawn, path)
-        found.append(f"![Graph of one text: {line['setting']}](figures/{path.name})")
+        what = "Where attention looks in one text" if attends else "Graph of one text"
+        found.append(f"![{what}: {line['setting']}](figures/{path.name})")
     return found
 
 

@@ -58,9 +58,15 @@ def construction_facts(program: sweep.Trials) -> dict[str, list[Any]]:
     return facts | {"sample_graph": sample_graphs(program)}
 
 
+def attention_facts(program: sweep.Trials) -> dict[str, list[Any]]:
+    """Where pooling looks: the sample document with the share of each unit; nothing of a model without units."""
+    return {} if program.config.model.pyramid in (None, "") else {"sample_graph": sample_graphs(program)}
+
+
 def sample_graphs(program: sweep.Trials) -> list[dict[str, Any] | None]:
     """Of each trial the graph of the first validation document that has ``SAMPLE_UNITS`` nodes: the same document for all of
-    one node kind. Texts, levels, parents and edges, as ``graph_drawing.DocumentGraph`` has them; None: there is no such one."""
+    one node kind. Texts, levels, parents, edges and pooling's attention (``beta``), as ``graph_drawing.DocumentGraph`` has them;
+    None: there is no such document."""
     scales = [scale for scale in SCALES if scale in program.config.model.nodes]
     rows, corpus = program.held_rows(), program.material.corpus
     encoded = program.material.encoded["validation"]
@@ -72,12 +78,18 @@ def sample_graphs(program: sweep.Trials) -> list[dict[str, Any] | None]:
     piece = fits[0]
     row, slot = (int(x[0]) for x in np.nonzero(np.asarray(rows.example) == encoded.example[piece]))
     fields = ("document", "level", "parent", "senders", "receivers", "weight")
-    found = program.outputs(lambda _, out: {field: getattr(out["graph"], field)[row] for field in fields})
+
+    def read(_, out):
+        beta = {"beta": out["pool/beta"][row]} if "pool/beta" in out else {}
+        return {field: getattr(out["graph"], field)[row] for field in fields} | beta
+
+    found = program.outputs(read)
     texts = [text for scale in scales for text in encoded.unit_text(int(piece), scale, corpus.validation.texts)]
     label = corpus.class_names[int(corpus.validation.labels[encoded.example[piece]])]
     graphs = []
     for trial in range(program.count):
-        graph = document_graph(slot, *(np.asarray(found[field][trial]) for field in fields))
-        told = {name: np.asarray(getattr(graph, name)).round(4).tolist() for name in graph._fields if name != "beta"}
+        beta = np.asarray(found["beta"][trial]) if "beta" in found else None
+        graph = document_graph(slot, *(np.asarray(found[field][trial]) for field in fields), beta)
+        told = {name: np.asarray(value).round(4).tolist() for name, value in graph._asdict().items() if value is not None}
         graphs.append(told | {"texts": texts, "label": label, "scales": scales})
     return graphs
