@@ -70,7 +70,7 @@ def prepare(config, corpus: Corpus, say: Callable[[str], None]) -> Material:
     encoded = {name: encode_split(config, encoder.tokenizer, split.texts) for name, split in splits.items()}
     features = {}
     if config.encoder.mode == "cached":
-        features = {name: cached_features(config, name, encoder, encoded[name], corpus, say) for name in splits}
+        features = {name: cached_features(config, f"{corpus.name}-{name}", encoder, encoded[name], say) for name in splits}
     return Material(corpus, encoder, encoded, features)
 
 
@@ -199,12 +199,15 @@ def predictor(model: TextGraphClassifier) -> Callable:
     return lambda params, rows: model.apply({"params": params}, rows, train=False)
 
 
-def cached_features(config, name: str, encoder: TextEncoder, encoded: Encoded, corpus: Corpus, say: Callable) -> Features:
-    """The frozen encoder's features of one split, from the cache or computed now, tap -> float[units, d] on disk.
+def cached_features(
+    config, name: str, encoder: TextEncoder, encoded: Encoded, say: Callable, taps: Sequence[str] | None = None
+) -> Features:
+    """The frozen encoder's features of some texts, from the cache or computed now, tap -> float[units, d] on disk.
 
     Args:
-      name: train, validation or test.
+      name: of the texts, for the folder: corpus and split.
       say: takes a line about what was found.
+      taps: None: those that ``config.model`` reads.
 
     Of several processes one computes, with its own devices; the others wait and read.
 
@@ -213,7 +216,7 @@ def cached_features(config, name: str, encoder: TextEncoder, encoded: Encoded, c
     """
     mesh = own_mesh()
     e = config.encoder
-    taps = taps_of(config.model)
+    taps = tuple(taps or taps_of(config.model))
     module = Encoder(encoder.architecture, taps, frozen_layers=encoder.architecture.layers + 1, dtype=jnp.dtype(e.dtype))
     params = replicate({"params": encoder.params}, mesh)
     forward = jax.jit(lambda p, rows: module.apply(p, rows, train=False)[0])
@@ -227,9 +230,9 @@ def cached_features(config, name: str, encoder: TextEncoder, encoded: Encoded, c
     )
     (once,) = batches.plans
     root = pathlib.Path(e.cache_dir) if e.cache_dir else pathlib.Path.home() / ".cache" / "textfuse_jax"
-    safe = corpus.name.replace(":", "_").replace("/", "_")
+    safe = name.replace(":", "_").replace("/", "_")
     made_by = f"{encoder.fingerprint[:12]}-{e.dtype}-{e.cache_dtype}"
-    folder = root / f"{safe}-{name}-{digest(encoded)[:12]}-{made_by}"  # runs on other training rows share a test split
+    folder = root / f"{safe}-{digest(encoded)[:12]}-{made_by}"  # runs on other training rows share a test split
     try:
         return extract(
             folder,
