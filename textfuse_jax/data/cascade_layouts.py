@@ -162,7 +162,9 @@ def _weibo(root: pathlib.Path, full: str, task: str, classes: Mapping[str, str |
         identity, label = fields.get("eid", ""), names.get(fields.get("label", ""), "")
         path = root / "Weibo" / f"{identity}.json"
         if label not in classes or not path.is_file():
-            why = f"'label': {fields.get('label')!r} is neither 0 nor 1" if label not in classes else f"'eid': no file {path.name}"
+            why = (
+                f"'label': {fields.get('label')!r} is neither 0 nor 1" if label not in classes else f"'eid': no file {path.name}"
+            )
             builder.faults.append(f"{place} {why}; correct the row")
             continue
         posts = _json(path)
@@ -176,7 +178,11 @@ def _weibo(root: pathlib.Path, full: str, task: str, classes: Mapping[str, str |
 
 def _seconds(created_at: str) -> float:
     """``"Wed Jan 07 11:06:08 +0000 2015"`` -> seconds since 1970."""
-    return float(np.datetime64(time.strftime("%Y-%m-%dT%H:%M:%S", time.strptime(created_at, "%a %b %d %H:%M:%S +0000 %Y")), "s").astype(int))
+    return float(
+        np.datetime64(time.strftime("%Y-%m-%dT%H:%M:%S", time.strptime(created_at, "%a %b %d %H:%M:%S +0000 %Y")), "s").astype(
+            int
+        )
+    )
 
 
 def _json(path: pathlib.Path):

@@ -56,7 +56,9 @@ def load_cascade_corpus(config: Any, seed: int) -> CascadeCorpus:
     roles = roles_of(cascades, config, seed)
     fold = max(data.fold, 0)
     if fold >= len(roles):
-        raise DataError(f"config.data.fold must be < {len(roles)}, the folds of protocol {config.cascades.protocol!r}, got {fold}")
+        raise DataError(
+            f"config.data.fold must be < {len(roles)}, the folds of protocol {config.cascades.protocol!r}, got {fold}"
+        )
     whole = split_of(cascades)
     members, splits = {}, {}
     for name, role in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST)):
@@ -67,7 +69,9 @@ def load_cascade_corpus(config: Any, seed: int) -> CascadeCorpus:
             mine = np.array([int(i) for i in take_rows(marked, rows, seed).ids])
         members[name], splits[name] = mine, whole.take(mine)
         if not len(mine):
-            raise DataError(f"{cascades.name}: fold {fold} has no {name} cascades; take fewer folds or a larger validation_fraction")
+            raise DataError(
+                f"{cascades.name}: fold {fold} has no {name} cascades; take fewer folds or a larger validation_fraction"
+            )
     return CascadeCorpus(
         name=cascades.name,
         class_names=cascades.class_names,
@@ -147,7 +151,9 @@ def grouped_folds(labels: Int[np.ndarray, "n"], group: Int[np.ndarray, "n"], fol
     for i in np.random.default_rng(seed).permutation(len(labels)).tolist():
         members.setdefault(int(group[i]), []).append(i)
     if len(members) < folds:
-        raise DataError(f"config.data.folds must be <= {len(members)}, the groups of cascades with a source text of their own, got {folds}")
+        raise DataError(
+            f"config.data.folds must be <= {len(members)}, the groups of cascades with a source text of their own, got {folds}"
+        )
     part, counts = np.zeros(len(labels), np.int32), np.zeros((folds, int(labels.max()) + 1), np.int64)
     for mine in sorted(members.values(), key=len, reverse=True):
         label = labels[mine[0]]
@@ -165,5 +171,5 @@ def by_id(cascades: Cascades) -> Int[np.ndarray, "n"]:
     """
     words = [identity for identity in cascades.ids if not identity.isdigit()]
     if words:
-        raise DataError(f"{cascades.name}: id {words[0]!r} is no number that tells its time; protocol \"time\" needs such ids")
+        raise DataError(f'{cascades.name}: id {words[0]!r} is no number that tells its time; protocol "time" needs such ids')
     return np.argsort(np.array([int(identity) for identity in cascades.ids], np.int64), kind="stable")

@@ -162,13 +162,17 @@ def read_cascades(
         place = f"{table.source}, row {row}, column"
         value, identity = str(columns[label_column][i]), str(columns["id"][i])
         if value not in classes:
-            builder.faults.append(f"{place} {label_column!r}: {value!r} is none of {', '.join(map(repr, classes))}; correct the row")
+            builder.faults.append(
+                f"{place} {label_column!r}: {value!r} is none of {', '.join(map(repr, classes))}; correct the row"
+            )
             continue
         event = "" if events[i] is None else str(events[i])
         builder.add(
             identity, classes[value], columns["texts"][i], columns["parent"][i], delays[i], event, place=place, row=f"row {row}"
         )
-    return builder.built(f"{table.source} holds no cascade of {', '.join(builder.class_names)}; check column {label_column!r}", drop_broken)
+    return builder.built(
+        f"{table.source} holds no cascade of {', '.join(builder.class_names)}; check column {label_column!r}", drop_broken
+    )
 
 
 class Builder:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-
 TRAIN, VALIDATION, TEST = 1, 2, 4
 """What a document is to a fold: bits, since a published protocol may choose its epoch on the test documents."""
 

@@ -131,7 +131,9 @@ def build_node_classifier(config: Mapping[str, Any], classes: int) -> NodeClassi
 
     kinds = tuple(config.get("edges") or ())
     if len(kinds) > 1:
-        raise ValueError(f"config.model.edges of cascades must name one kind or none, got {len(kinds)}; e.g. models.replies:replies")
+        raise ValueError(
+            f"config.model.edges of cascades must name one kind or none, got {len(kinds)}; e.g. models.replies:replies"
+        )
     edges = build(kinds[0], dict((config.get("edges_args") or {}).get(kinds[0].rpartition(":")[2]) or {})) if kinds else None
     if config.get("edge_dropout") and edges is None:
         raise ValueError("config.model.edge_dropout needs edges made from the parents: set edges, e.g. models.replies:replies")

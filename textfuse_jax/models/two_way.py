@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from textfuse_jax.compose import build
+from textfuse_jax.compose import check, resolve
 from textfuse_jax.models.edges import add_self_loops
 from textfuse_jax.models.replies import replies
 from textfuse_jax.segments import gather
@@ -43,11 +43,13 @@ class TwoWay(nn.Module):
         args = dict(width=self.width, rounds=self.rounds, residual=self.residual, norm=self.norm)
         args |= dict(activation=self.activation, dropout=self.dropout, root=self.root) | dict(self.layer_args or {})
         weight = _of_replies(nodes)
+        layer = resolve(self.layer) if isinstance(self.layer, str) else self.layer
+        check(layer, args)
         parts, out = [], {}
         for name, direction in (("down", "top_down"), ("up", "bottom_up")):
             along, _ = replies(nodes, direction)
             along = add_self_loops(along.replace(weight=along.weight * weight))
-            found, made = build(self.layer, args | {"name": name})(along, train=train)
+            found, made = layer(**args, name=name)(along, train=train)
             parts.append(found.features)
             out |= {key if key.startswith("statistics/") else f"{name}/{key}": value for key, value in made.items()}
         return nodes.replace(features=jnp.concatenate(parts, axis=-1)), out

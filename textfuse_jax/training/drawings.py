@@ -65,7 +65,9 @@ def text_graphs(
         yield f"Graph of test document {corpus.test.ids[example]}", figure
 
 
-def take_features(features: Mapping[str, np.ndarray] | None, encoded: Encoded, pieces: np.ndarray) -> Mapping[str, np.ndarray] | None:
+def take_features(
+    features: Mapping[str, np.ndarray] | None, encoded: Encoded, pieces: np.ndarray
+) -> Mapping[str, np.ndarray] | None:
     """Cached features of some pieces, for ``encoded.take(pieces)``."""
     if features is None:
         return None

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from textfuse_jax.data.corpus import TEST, Corpus, Split
 from textfuse_jax.data.pipeline import Batches
 
+
 @dataclasses.dataclass(frozen=True)
 class Folds:
     """What each document of one split is to each fold; trials of different folds share every batch.

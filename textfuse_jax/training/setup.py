@@ -174,8 +174,8 @@ def prepare(config, corpus: Corpus, say: Callable[[str], None]) -> Material:
     return Material(corpus, encoder, encoded, features)
 
 
-def load_text_encoder(config, train_texts: Sequence[str]) -> TextEncoder:
-    """The encoder that ``config.encoder`` names, with the layers that the model reads.
+def load_text_encoder(config, train_texts: Sequence[str], taps: Sequence[str] | None = None) -> TextEncoder:
+    """The encoder that ``config.encoder`` names, with the layers up to the highest of ``taps``, by default those the model reads.
 
     Raises:
       CheckpointNotFound: lists every way to get the checkpoint.
@@ -188,12 +188,12 @@ def load_text_encoder(config, train_texts: Sequence[str]) -> TextEncoder:
         tokenizer = load_tokenizer(locate(known)) if known else train_wordpiece(train_texts, size)
         sizes = dict(max_length=config.data.max_length, pad_id=pad_id(tokenizer))
         encoder = TextEncoder(tokenizer, shapes.scratch(tokenizer.get_vocab_size(), **shape, **sizes), None, "")
-        check_fit(config, encoder.architecture)
+        check_fit(config, encoder.architecture, taps)
         return encoder
     folder = locate(config.encoder.checkpoint, config.encoder.sha256 or KNOWN_SHA256.get(config.encoder.checkpoint))
     architecture = shapes.read_architecture(folder)
-    check_fit(config, architecture)
-    params = {"transformer": load_params(folder, architecture, num_layers=deepest(config))}
+    check_fit(config, architecture, taps)
+    params = {"transformer": load_params(folder, architecture, num_layers=deepest(config, taps))}
     return TextEncoder(load_tokenizer(folder), architecture, params, fingerprint(folder))
 
 
@@ -211,7 +211,11 @@ def load_corpus(config) -> Corpus:
         except CheckpointNotFound as error:
             missing.append(error)
     try:
-        corpus = load_cascade_corpus(config, data_seed(config)) if config.data.source in CASCADES else load(config.data, data_seed(config))
+        corpus = (
+            load_cascade_corpus(config, data_seed(config))
+            if config.data.source in CASCADES
+            else load(config.data, data_seed(config))
+        )
     except DataNotFound as error:
         raise DataNotFound("\n\n".join(map(str, [error, *missing]))) from error
     if missing:
@@ -219,16 +223,17 @@ def load_corpus(config) -> Corpus:
     return corpus
 
 
-def deepest(config) -> int:
-    """The highest encoder layer the model reads; layers above are neither loaded nor computed."""
-    return max(parse_tap(tap)[0] for tap in taps_of(config.model))
+def deepest(config, taps: Sequence[str] | None = None) -> int:
+    """The highest encoder layer of the taps, by default those the model reads; layers above are neither loaded nor computed."""
+    return max(parse_tap(tap)[0] for tap in taps or taps_of(config.model))
 
 
-def check_fit(config, architecture: Architecture) -> None:
+def check_fit(config, architecture: Architecture, taps: Sequence[str] | None = None) -> None:
     """Raises ConfigError unless every layer the model reads exists and every document fits the encoder's positions."""
-    if deepest(config) > architecture.layers:
+    if deepest(config, taps) > architecture.layers:
+        field = "cascades.taps" if taps else "model.levels"
         raise ConfigError(
-            f"config.model.levels reads layer {deepest(config)}, but the encoder has layers 0 to {architecture.layers}"
+            f"config.{field} reads layer {deepest(config, taps)}, but the encoder has layers 0 to {architecture.layers}"
         )
     if config.data.max_length > architecture.max_length:
         raise ConfigError(

@@ -130,9 +130,7 @@ class Trials:
       seconds: what the last ``run`` took, evaluations included, compilation not.
     """
 
-    def __init__(
-        self, config: ConfigDict, material: Material, fields: Sequence[str], count: int, say: Callable[[str], None]
-    ):
+    def __init__(self, config: ConfigDict, material: Material, fields: Sequence[str], count: int, say: Callable[[str], None]):
         self.config, self.material, self.fields, self.count, self._say = config, material, tuple(fields), count, say
         self.seconds = 0.0
         self._mesh = make_mesh(1 if count % len(jax.devices()) else 0)
@@ -348,7 +346,9 @@ class Trials:
         if chosen is not None:
             of_chosen = jax.tree.map(lambda x: np.asarray(x)[np.asarray(chosen)], (values, weights))
             values, weights = replicate(of_chosen, self._mesh)
-            self._forward = Compiled(jax.jit(self._all_forward), "evaluation of the chosen", self._say)  # of another number of trials
+            self._forward = Compiled(
+                jax.jit(self._all_forward), "evaluation of the chosen", self._say
+            )  # of another number of trials
         return self._logits(self.test_split, values, weights, frozen)
 
     @property
