@@ -34,6 +34,7 @@ def cascades(name, source, arg, **fields):
     config.data.source = source
     config.data.folds = 5
     config.data.max_length = 64  # word pieces of a post: 99 % of tweets have fewer
+    config.data.window_stride = 32
     config.data.validation_fraction = 0.125  # of what isn't tested: 70 : 10 : 20
     config.cascades.update(fields)
     config.cascades.inputs = ("encoder", "words")
