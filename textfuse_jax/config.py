@@ -15,7 +15,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from textfuse_jax.cascade_config import cascade_fields, check_cascades
 from textfuse_jax.compose import check
+from textfuse_jax.data.cascade_sets import SOURCES as CASCADES
 from textfuse_jax.data.sources import FIELDS
 from textfuse_jax.encoders.architecture import KINDS
 from textfuse_jax.llm.prompts import template_of
@@ -74,6 +76,7 @@ def default_config() -> ConfigDict:
     model.edges = ("textfuse_jax.models.edges:window", "textfuse_jax.models.edges:knn", "textfuse_jax.models.edges:hierarchy")
     kinds = ("window", "knn", "saliency", "LearnedSaliency", "hierarchy", "random", "full")
     model.edge_tap = ""  # the features edges are made from, e.g. "06/phrase" (static, if frozen); "" = the nodes' own (dynamic)
+    kinds += ("replies", "Delays")  # models.replies, of cascades
     model.edges_args = ConfigDict({kind: {} for kind in kinds})  # what follows the colon -> keyword arguments
     model.propagate = "textfuse_jax.models.message_passing:GCN"
     model.propagate_args = ConfigDict()
@@ -85,6 +88,15 @@ def default_config() -> ConfigDict:
     model.lexical_args = ConfigDict()
     model.document_taps = ()  # e.g. ("06/document",): encoder means joined to the pooled graph; () = the graph alone
     model.self_loops = True
+    # of cascades alone, which read neither levels, nodes nor pyramid:
+    model.fusion = ""  # e.g. "textfuse_jax.models.fusion:Gated": posts' features fused with those of their rewritten texts
+    model.fusion_args = ConfigDict()
+    model.inputs_args = ConfigDict()  # of models.post_inputs:PostInputs
+    model.edge_dropout = 0.0  # of replies, in training; needs edges made from the parents (models.replies)
+    model.virtual_root = False  # a node a cascade that is joined to all of its posts
+    model.source_vector = False  # the source's own features are joined to what is pooled
+
+    config.cascades = cascade_fields()  # read where data.source is a set of cascades: cascade_config.py
 
     llm = config.llm = ConfigDict()  # whose opinion, or whose words, are asked for; docs/llm.md
     llm.provider = ""  # openai | deepseek | gemini | compatible (any server: base_url) | replay | local; "" = none
@@ -148,6 +160,7 @@ def default_config() -> ConfigDict:
     stage.learning_rate = 3e-5  # of the encoder; decay, schedule and layer_decay are those of optimizer
     stage.dropout = 0.1  # what the two passes differ by
     stage.tokens_per_batch = 4096  # all documents of a batch are each other's negatives
+    training.trials_at_once = 0  # of a sweep's trials, side by side; the others follow one another in the same step. 0 = all
     training.accumulate = 1  # slices a batch is processed in: memory falls, the result stays
     training.average_decay = 0.0  # decay of an exponential average of the weights that is evaluated; 0 = off
     training.eval_every_steps = 0  # 0 = at the end of every epoch
@@ -196,12 +209,22 @@ def runlocal(config: ConfigDict) -> None:
 
 def docstrings(config: ConfigDict) -> None:
     """The same model on the embedded corpus: docstrings of the standard library and the installed packages."""
+    if config.data.source in CASCADES:
+        config.data.source, config.cascades.task, config.cascades.protocol = "docstring_trees", "", "folds"
+        config.cascades.characters = False
+        return
     config.data.source = "docstrings"
     config.data.validation_rows = min(config.data.validation_rows, 400)  # of some thousands in all
 
 
 def scratch(config: ConfigDict) -> None:
     """No pretrained weights: random weights and a WordPiece vocabulary trained on the training split."""
+    if config.data.source in CASCADES:  # words in place of the encoder, nothing to fuse them with
+        config.encoder.checkpoint, config.encoder.mode = "scratch", "tuned"
+        config.cascades.inputs = ("words",)
+        config.cascades.augmentation.source, config.model.fusion = "", ""
+        config.model.fusion_args = ConfigDict()
+        return
     config.encoder.checkpoint = "scratch"
     config.encoder.mode = "tuned"
     config.encoder.tuned_from = 0
@@ -209,9 +232,17 @@ def scratch(config: ConfigDict) -> None:
     config.optimizer.encoder_learning_rate = config.optimizer.learning_rate
 
 
-SLOTS = ("pyramid", "propagate", "pooling", "lexical", "head")
+SLOTS = ("pyramid", "propagate", "pooling", "lexical", "head", "fusion")
 OPEN = (
-    *("data.where", "evaluation.published", "llm.members", "llm.extra", "llm.descriptions", "model.edges_args"),
+    *(
+        "data.where",
+        "evaluation.published",
+        "llm.members",
+        "llm.extra",
+        "llm.descriptions",
+        "model.edges_args",
+        "model.inputs_args",
+    ),
     *(f"model.{slot}_args" for slot in SLOTS),
 )
 """Parts of a config whose fields aren't fixed: columns, metrics, arguments of parts."""
@@ -249,7 +280,7 @@ def validate(config: ConfigDict) -> None:
     _unknown(config, default_config(), "config", faults)
     if faults:  # a misspelt field would make other checks mislead
         raise ConfigError("\n".join(faults))
-    for part in (_data, _encoder, _model, _llm, _learning):
+    for part in (_data, _encoder, _model, check_cascades, _llm, _learning):
         part(config, _Need(config, faults))
     if faults:
         raise ConfigError(f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the config:\n  " + "\n  ".join(faults))
@@ -297,10 +328,15 @@ def _data(config: ConfigDict, need: _Need) -> None:
     d = config.data
     longest = max(d.row_lengths, default=0)
     if not d.source.startswith("tfds:"):
-        need.one_of("data.source", "ag_news", "docstrings", "file")
-    need("data.path", d.source != "file" or bool(d.path), 'the training file when data.source is "file"')
+        need.one_of("data.source", "ag_news", "docstrings", "file", *CASCADES)
+    named = d.source not in ("file", "cascades") or bool(d.path)
+    need("data.path", named, 'the file of the data when data.source is "file" or "cascades"')
     need.positive("data.max_length", least=8)
-    need("data.fold", d.fold == -1 or d.folds > 1, "-1 in a run: folds are for --sweep='data.fold=0..K' with data.folds=K")
+    need(
+        "data.fold",
+        d.fold == -1 or d.folds > 1 or d.source in CASCADES,
+        "-1 in a run: folds are for --sweep='data.fold=0..K' with data.folds=K",
+    )
     need.positive("data.train_rows", "data.validation_rows", "data.test_rows", "data.prefetch", least=0)
     multi_label = config.loss.name == "binary"
     need("data.label_separator", multi_label or not d.label_separator, 'empty unless loss.name is "binary" (several labels)')
@@ -396,7 +432,14 @@ def _learning(config: ConfigDict, need: _Need) -> None:
     fine = all(len(r) == 2 and isinstance(r[0], str) and (r[1] is None or isinstance(r[1], int)) for r in rules)
     need("parallel.sharding", fine, 'of pairs (pattern, dimension), e.g. ((".", -1),)')
     need("parallel.sharding", config.parallel.engine == "jit" or not rules, 'empty with parallel.engine "pmap"')
-    need.positive("training.eval_every_steps", "training.patience", "evaluation.graphs", "parallel.devices", least=0)
+    need.positive(
+        "training.trials_at_once",
+        "training.eval_every_steps",
+        "training.patience",
+        "evaluation.graphs",
+        "parallel.devices",
+        least=0,
+    )
     need.positive("evaluation.bootstrap_samples")
     need.one_of("optimizer.name", "adamw", "adam")
     need.one_of("optimizer.schedule", "cosine", "linear", "constant")

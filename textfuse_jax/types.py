@@ -91,6 +91,7 @@ class NodeRows:
       senders, receivers: ends of each edge, ``u`` for padding edges. Both lie in one document.
       weight: edge weights; 0 for padding edges.
       slots: number of document slots a row, s (static): tells padding nodes, ``document == slots``, from the others.
+      time: minutes of each node since its document's first; -1 where that isn't known; None: nodes without times.
     """
 
     features: Float[Array, "r u d"]
@@ -102,6 +103,7 @@ class NodeRows:
     receivers: Int[Array, "r e"]
     weight: Float[Array, "r e"]
     slots: int = struct.field(pytree_node=False)
+    time: Float[Array, "r u"] | None = None
 
 
 @struct.dataclass
@@ -112,6 +114,7 @@ class CascadeRows:
       nodes: the posts, with the edges of the replies; features of width 0 where the model is to gather them by ``post``.
       post: index of each node's post among all posts, one past the last in padding.
       label, weight, example: of each slot, as in ``TokenRows``.
+      inputs: what is known of each post by name, [r, u, ...]: see ``models.post_inputs``; empty until it is looked up by ``post``.
     """
 
     nodes: NodeRows
@@ -119,6 +122,7 @@ class CascadeRows:
     label: Int[Array, "r s"]
     weight: Float[Array, "r s"]
     example: Int[Array, "r s"]
+    inputs: dict[str, Array] = struct.field(default_factory=dict)
 
     @property
     def document(self) -> Int[Array, "r u"]:
