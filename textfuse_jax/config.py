@@ -121,6 +121,9 @@ def default_config() -> ConfigDict:
     evaluation.published_data = ""  # name of the data they are of; on other data they are not shown
     evaluation.published_source = ""
 
+    fusion = config.fusion = ConfigDict()
+    fusion.folds = 5  # of the training split, for what the encoder says of documents it hasn't seen
+
     parallel = config.parallel = ConfigDict()
     parallel.devices = 0  # devices the rows are spread over; 0 = all, of all processes
     parallel.engine = "jit"  # jit (a mesh; XLA divides the step) | pmap (a program a device)

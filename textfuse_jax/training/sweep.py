@@ -322,6 +322,10 @@ class Trials:
         """Logits f32 [k, n, c] of the test split by the best weights of the last run; read them once, for the chosen setting."""
         return self._logits("test", *self._best)
 
+    def train_logits(self) -> np.ndarray:
+        """Logits f32 [k, n, c] of the training split by the best weights of the last run; of a fold's trial, also of its fold."""
+        return self._logits("train", *self._best)
+
 
 @jax.jit
 def _choose(better: jax.Array, new: Any, old: Any) -> Any:
