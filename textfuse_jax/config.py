@@ -121,8 +121,19 @@ def default_config() -> ConfigDict:
     evaluation.published_data = ""  # name of the data they are of; on other data they are not shown
     evaluation.published_source = ""
 
-    fusion = config.fusion = ConfigDict()
-    fusion.folds = 5  # of the training split, for what the encoder says of documents it hasn't seen
+    fusion = config.fusion = ConfigDict()  # LabelFusion: the encoder's opinion and those of config.llm
+    fusion.combiner = ""  # "" = no fusion: the encoder's run alone | mlp | voting | weighted | stacking | per_class
+    fusion.folds = 5  # of the training split, for what the encoder says of documents it hasn't seen; 0 = fit on validation
+    fusion.vector = False  # whether the network reads the pretrained encoder's vector beside the scores
+    fusion.simulated_accuracy = 0.0  # > 0: one more member, simulated from the true labels and labelled so; for studies
+    fusion.hidden = 32  # width of the network's hidden layer; 0 = the pool of calibrated members alone
+    fusion.dropout = 0.1
+    fusion.drop_members = 0.3  # share of LLM opinions hidden in training, so that one model serves none, some and all
+    fusion.learning_rate = 1e-2
+    fusion.steps = 300
+    fusion.batch = 512  # documents a step
+    fusion.seeds = 5  # networks whose logits are averaged
+    fusion.harm = 1.0  # a member better on validation by more than so many standard errors takes the fusion's place
 
     parallel = config.parallel = ConfigDict()
     parallel.devices = 0  # devices the rows are spread over; 0 = all, of all processes

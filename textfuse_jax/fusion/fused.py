@@ -12,6 +12,7 @@ import numpy as np
 import safetensors.numpy
 from jaxtyping import Bool, Float
 
+from textfuse_jax.config import default_config
 from textfuse_jax.data.corpus import DataError
 from textfuse_jax.evaluation.calibration import fit_temperature
 from textfuse_jax.evaluation.metrics import decide
@@ -26,18 +27,8 @@ FEWEST = 20
 """Opinions of a member below which its temperature isn't fitted on a split."""
 BOOTSTRAP = 500
 
-SETTINGS: dict[str, Any] = dict(
-    combiner="mlp",  # mlp | voting | weighted | stacking | per_class
-    hidden=32,  # width of the fusion network's hidden layer; 0 = the pool of calibrated members alone
-    dropout=0.1,
-    drop_members=0.3,  # share of LLM opinions hidden in training, so that one model serves none, some and all
-    learning_rate=1e-2,
-    steps=300,
-    batch=512,  # documents a step
-    seeds=5,  # networks whose logits are averaged
-    harm=1.0,  # a member that is better on validation by more than so many standard errors takes the fusion's place
-)
-"""Fields of ``config.fusion`` that are read here, with their defaults."""
+SETTINGS = ("combiner", "hidden", "dropout", "drop_members", "learning_rate", "steps", "batch", "seeds", "harm")
+"""Fields of ``config.fusion`` that are read here; ``config.py`` says what they mean."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +39,7 @@ class Fused:
       names, kinds: of the members, the encoder first.
       class_names: in the order of the scores.
       multi_label: whether a document has any number of labels.
-      settings: as in ``SETTINGS``.
+      settings: the fields of ``SETTINGS``.
       member_temperature: T of each member's evidence; for the encoder of the whole training split.
       arrays: of the combiner.
       temperature: of the fused logits, [without any LLM's opinion, with one].
@@ -77,7 +68,7 @@ class Fused:
         Raises:
           DataError: other members than those the fusion was fitted with, by name or by kind (another model).
         """
-        if members.names != self.names or members.kinds != self.kinds:
+        if members.names != self.names or list(map(model_of, members.kinds)) != list(map(model_of, self.kinds)):
             mine, theirs = (dict(zip(names, kinds)) for names, kinds in ((self.names, self.kinds), (members.names, members.kinds)))
             raise DataError(f"the fusion was fitted with the members {mine}, got {theirs}; a changed model needs a new fit")
         return evidence(members.scores, members.present, self.multi_label) / self.member_temperature[None, :, None]
@@ -98,6 +89,10 @@ class Fused:
     def member(self, members: Members, m: int) -> Float[np.ndarray, "n c"]:
         """Calibrated probabilities of one member alone; the encoder's where it has no opinion."""
         return alone(self.evidence(members), members, m, self.multi_label)
+
+    def member_thresholds(self, held: Members, labels: np.ndarray, m: int) -> Float[np.ndarray, "c"] | None:
+        """Multi-label: thresholds of one member alone, tuned on validation documents like the fusion's."""
+        return tune_thresholds(labels, self.member(held, m)) if self.multi_label else None
 
     def save(self, folder: pathlib.Path) -> None:
         """Writes fusion.json and fusion.safetensors; the first last, so that a fusion is whole or not there."""
@@ -150,7 +145,7 @@ def fit(
     """Fits a fusion.
 
     Args:
-      settings: as in ``SETTINGS``; missing ones have their defaults.
+      settings: ``SETTINGS`` of ``config.fusion``; missing ones have their defaults, the combiner "mlp".
       train: members and labels the combiner learns from; the encoder's scores are out of fold.
       validation: of documents that neither encoder nor combiner has learned from; temperatures, thresholds and the decision
         between fusion and members are taken here.
@@ -160,7 +155,8 @@ def fit(
     Raises:
       DataError: no documents to fit on.
     """
-    settings = {name: settings.get(name, default) for name, default in SETTINGS.items()}
+    defaults = default_config().fusion.to_dict() | {"combiner": "mlp"}
+    settings = {name: settings.get(name) if settings.get(name) is not None else defaults[name] for name in SETTINGS}
     (fitted_on, labels), (held, held_labels) = train, validation
     multi_label = labels.ndim == 2
     if not len(fitted_on) or not len(held):
@@ -203,6 +199,11 @@ def fit(
         note=note,
         facts=facts,
     )
+
+
+def model_of(kind: str) -> str:
+    """What must stay the same of a member's kind between fit and use; answers may be replayed from another file."""
+    return "replay" if kind.startswith("replay ") else kind
 
 
 def _with(members: Members) -> np.ndarray:
@@ -250,8 +251,8 @@ def _temperatures(x, fitted_on: Members, labels, y, held: Members, held_labels) 
     return for_training, for_use
 
 
-def score(labels: np.ndarray, predicted: Bool[np.ndarray, "n c"]) -> float:
-    """Accuracy of one label a document; macro-F1 of several."""
+def score(labels: np.ndarray, predicted: np.ndarray) -> float:
+    """Accuracy of one label a document, of decisions or probabilities [n, c]; macro-F1 of decisions on several."""
     if labels.ndim == 1:
         return float((predicted.argmax(1) == labels).mean())
     truth = labels > 0.5

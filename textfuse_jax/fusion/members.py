@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 
 from textfuse_jax.config import data_seed
 from textfuse_jax.data.corpus import Corpus
+from textfuse_jax.evaluation.records import write_json
 from textfuse_jax.training import export, setup, sweep
 from textfuse_jax.training.loop import train
 from textfuse_jax.training.parallel import leads
@@ -77,6 +78,8 @@ def opinion(
         folder.mkdir()
     with_key.write_text(key, encoding="utf-8")
     trained = train(config, corpus, folder, stop, say)
+    if leads():
+        write_json(folder / "training.json", trained["training"])
     if keep:
         export.save(folder / "model", config, trained)
     else:

@@ -87,6 +87,11 @@ def encoder_opinion(ids: Sequence[str], logits: Float[np.ndarray, "n c"], multi_
     return Opinion(ENCODER, ENCODER, tuple(ids), scores, np.ones(len(scores), bool))
 
 
+def absent_of(name: str, kind: str, split: Split, classes: int) -> Opinion:
+    """A member that has no opinion of any document of the split."""
+    return Opinion(name, kind, tuple(split.ids), np.zeros((len(split), classes), np.float32), np.zeros(len(split), bool))
+
+
 def join(split: Split, opinions: Sequence[Opinion], classes: int, multi_label: bool, vector: np.ndarray | None = None) -> Members:
     """The members' opinions beside the documents of a split.
 

@@ -165,13 +165,3 @@ def curve(
 def _interval(draws: np.ndarray) -> list[float]:
     return [float(x) for x in np.percentile(draws, [2.5, 97.5])]
 
-
-def share_of_budget(budget: float, cost_a_call: float, documents: int) -> float:
-    """The share of the documents that a budget pays for, at most 1.
-
-    Raises:
-      ValueError: a call without a known cost.
-    """
-    if not cost_a_call > 0:
-        raise ValueError(f"a budget needs prices: the cost of a call must be > 0, got {cost_a_call}; set llm.price_input, price_output")
-    return min(1.0, budget / (cost_a_call * max(documents, 1)))
