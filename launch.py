@@ -57,7 +57,8 @@ def main(argv: list[str]) -> int:
         else:
             experiment.run(CONFIG.value, workdir, RESUME.value)
     except experiment.Interrupted as stop:
-        print(f"{stop}\ngo on with: python launch.py --workdir={workdir} --resume", file=sys.stderr)
+        again = "the same command and" if SWEEP.value else "python launch.py"
+        print(f"{stop}\ngo on with: {again} --workdir={workdir} --resume", file=sys.stderr)
         return experiment.EXIT_INTERRUPTED
     except experiment.USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)

@@ -8,13 +8,15 @@ mean cosine of two nodes of one document after the last round. 4,000 training ro
 
 from __future__ import annotations
 
-from experiments.study import NO_GRAPH, TAPS, Setting, frozen, graph_facts, main
+from experiments.study import ENCODER_ALONE, NO_GRAPH, TAPS, Setting, frozen, graph_facts, linear_rows, main
 
 PAPER = {"accuracy": 0.913, "f1_macro": 0.905, "auc_ovr": 0.947, "precision_macro": 0.908}
 SINGLE = {"model.pyramid": "textfuse_jax.models.pyramid:Single", "model.pyramid_args": {}, "model.levels": ("06/phrase",)}
 ENCODER = {"model.pyramid": "", "model.document_taps": ("06/document",), **NO_GRAPH}
 SETTINGS = [
     Setting("encoder alone", ENCODER),
+    Setting("encoder alone, three layers", ENCODER_ALONE),
+    *linear_rows(),
     Setting("full", published={**PAPER, "source": "arXiv 2511.05752 (tuned encoder, all rows)"}),
     Setting("without pyramid", SINGLE),
     Setting("without graph", NO_GRAPH),

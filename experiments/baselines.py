@@ -9,7 +9,7 @@ a run each: ``python launch.py``, docs/results.md lists them. About 50 minutes o
 
 from __future__ import annotations
 
-from experiments.study import ENCODER_ALONE, NO_GRAPH, OURS, Setting, frozen, main
+from experiments.study import ENCODER_ALONE, NO_GRAPH, OURS, Setting, frozen, linear_rows, main, rates
 from textfuse_jax.config import MINILM
 
 PYRAMID_PAPER = {
@@ -37,15 +37,23 @@ def scratch(layers: int, pooling: str, **fields) -> dict:
         "model.pyramid_args": {"width": None},
         "model.nodes": ("token",),
         "model.pooling": f"textfuse_jax.models.pooling:{pooling}",
-        "optimizer.encoder_learning_rate": 1e-3,
         **NO_GRAPH,
         **fields,
     }
 
 
+SCRATCH_GRID = rates("optimizer.learning_rate", "optimizer.encoder_learning_rate", values=(3e-4, 1e-3, 3e-3))
+
+
+def from_scratch(name: str, fields: dict) -> Setting:
+    """A row whose encoder learns at the rate of everything else."""
+    return Setting(name, fields, grid=SCRATCH_GRID)
+
+
 SETTINGS = [
     Setting("encoder alone, last layer", {"model.pyramid": "", "model.document_taps": ("06/document",), **NO_GRAPH}),
     Setting("encoder alone, three layers", ENCODER_ALONE),
+    *linear_rows(),
     Setting("Pyramid-GNN", published=PYRAMID_PAPER),
     Setting(
         "attention-hybrid pooling",
@@ -60,11 +68,11 @@ SETTINGS = [
         ATTENTION_PAPER,
     ),
     Setting("Pyramid-GNN, taps and words", OURS),
-    Setting("1D-CNN", scratch(1, "Max", **{"encoder.scratch.kinds": ("convolution",)})),
-    Setting("LSTM", scratch(1, "Max", **{"encoder.scratch.kinds": ("lstm",)})),
-    Setting("LSTM + CNN", scratch(2, "Max", **{"encoder.scratch.kinds": ("lstm", "convolution")})),
-    Setting("transformer", scratch(4, "Mean")),
-    Setting(
+    from_scratch("1D-CNN", scratch(1, "Max", **{"encoder.scratch.kinds": ("convolution",)})),
+    from_scratch("LSTM", scratch(1, "Max", **{"encoder.scratch.kinds": ("lstm",)})),
+    from_scratch("LSTM + CNN", scratch(2, "Max", **{"encoder.scratch.kinds": ("lstm", "convolution")})),
+    from_scratch("transformer", scratch(4, "Mean")),
+    from_scratch(
         "GAT on the graph of tokens",
         scratch(
             0,

@@ -9,7 +9,7 @@ messages. 4,000 training rows, 5 seeds; about 20 minutes on 2 cores.
 
 from __future__ import annotations
 
-from experiments.study import Setting, frozen, graph_facts, main
+from experiments.study import Setting, frozen, graph_facts, linear_rows, main
 
 EDGES = "textfuse_jax.models.edges:"
 
@@ -21,6 +21,7 @@ def kinds(*names: str) -> tuple[str, ...]:
 
 SETTINGS = [
     Setting("no edges", {"model.edges": (), "model.propagate": ""}),
+    *linear_rows(),
     Setting("window", {"model.edges": kinds("window")}),
     Setting("kNN, k = 4", {"model.edges": kinds("knn")}),
     Setting("kNN, k = 2", {"model.edges": kinds("knn"), "model.edges_args.knn.k": 2}),

@@ -8,7 +8,7 @@ seeds; about 8 minutes on 2 cores.
 
 from __future__ import annotations
 
-from experiments.study import Setting, frozen, main
+from experiments.study import Setting, frozen, linear_rows, main
 
 SETTINGS = [
     *(Setting(f"alpha = {alpha:g}", {"model.pooling_args.alpha": alpha}) for alpha in (1.0, 0.0, 0.25, 0.5, 0.75)),
@@ -22,6 +22,7 @@ SETTINGS = [
         },
     ),
     Setting("self-attention, alpha = 0.5", {"model.pooling_args.self_attention": True}),
+    *linear_rows(),
     Setting("maximum", {"model.pooling": "textfuse_jax.models.pooling:Max"}),
 ]
 

@@ -182,6 +182,7 @@ def draw(points: list[dict], projections: dict[int, float], path: pathlib.Path) 
     ax.set_xscale("log", base=2)
     ax.set_ylim(0, 1.05)
     ax.set_title("weak-scaling efficiency: a projection", fontsize=9)
+    ax.set_ylabel("efficiency, share of one device")
     ax.set_xlabel("devices")
     figures.save(figure, path)
 

@@ -1,8 +1,9 @@
 """Settings of one config side by side: seeds trained together, compared with a reference on the same test documents.
 
 A study is a list of ``Setting``s and the config they change. Settings that differ in traced fields alone (rates, dropout,
-alpha) are trained as one program with all their seeds. Every setting's best weights, chosen on validation, read the test
-split once; the line that records them says so. A study that was stopped goes on with the settings that are missing.
+alpha) are trained as one program with all their seeds, each at the learning rate that validation chooses for it from one grid
+(``study_training``). Every setting's best weights, chosen on validation, read the test split once; the line that records them
+says so. A study that was stopped goes on with the settings that are missing.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import agnews_frozen
+from experiments import study_linear
+from experiments.study_training import Materials, Measure, Outcome, Point, train_resampled, train_settings
 from textfuse_jax.config import runlocal, validate
 from textfuse_jax.data.corpus import fingerprint
 from textfuse_jax.evaluation.metrics import classification_metrics
@@ -28,13 +31,18 @@ from textfuse_jax.evaluation.records import append_result, environment, hardware
 from textfuse_jax.evaluation.statistics import resampling_weights
 from textfuse_jax.segments import segment_count, segment_sum
 from textfuse_jax.training import setup, sweep
-from textfuse_jax.training.inference import to_probabilities
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 WORK = pathlib.Path("runs") / "studies"
 METRICS = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "auc_ovr", "nll", "ece", "brier")
 LOCAL_SETTINGS = 3
 """Settings of a study that ``runlocal`` trains."""
+RATES = (1e-3, 2e-3, 5e-3, 1e-2, 3e-2)
+
+
+def rates(*fields: str, values: Sequence[float] = RATES) -> tuple[Point, ...]:
+    """A grid of learning rates; all the fields take the same one."""
+    return tuple(dict.fromkeys(fields or ("optimizer.learning_rate",), value) for value in values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,16 +54,21 @@ class Setting:
       fields: config field -> value, on top of the study's config.
       published: metric -> the paper's number for this row, and "source"; None: there is none.
       against: the setting it is compared with, an earlier one; "": the study's reference.
+      fit: a model that isn't trained by the step (``study_linear``); ``fields`` say what it reads.
+      grid: points of which validation chooses one; a point with a field that the setting itself gives is left out.
     """
 
     name: str
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     published: Mapping[str, Any] | None = None
     against: str = ""
+    fit: Callable[[ConfigDict, setup.Material], Outcome] | None = None
+    grid: tuple[Point, ...] = rates()
 
-
-Measure = Callable[[sweep.Trials], Mapping[str, Any]]
-"""Further facts of a trained program, for its line."""
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """The points of the grid that the setting leaves open."""
+        return () if self.fit else tuple(point for point in self.grid if not set(point) & set(self.fields))
 
 
 def main(
@@ -84,7 +97,7 @@ def main(
     output, work = RESULTS / f"{name}.jsonl", WORK / name
     if arguments:
         runlocal(base)
-        settings = [dataclasses.replace(s, fields=_small(s.fields)) for s in settings]
+        settings = [dataclasses.replace(s, fields=_small(s.fields), grid=s.grid[:2]) for s in settings]
         settings, seeds, output, work = settings[:LOCAL_SETTINGS], 2, WORK / "local" / f"{name}.jsonl", WORK / "local" / name
         settings = [dataclasses.replace(s, against="") for s in settings]
         reference, resample = reference if any(s.name == reference for s in settings) else "", False
@@ -101,6 +114,15 @@ OURS = {
     "model.lexical_args.width": 64,
 }
 """Fields of rows that several studies have: Pyramid-GNN without a graph; with document taps and words joined."""
+
+
+def linear_rows(suffix: str = "", fields: Mapping[str, Any] | None = None, against: str = "") -> list[Setting]:
+    """The two linear rows of a table, on the data that ``fields`` name."""
+    fields = {**(fields or {}), **ENCODER_ALONE}
+    return [
+        Setting(f"TF-IDF + logistic regression{suffix}", fields, against=against, fit=study_linear.tfidf),
+        Setting(f"frozen encoder + logistic regression{suffix}", fields, against=against, fit=study_linear.encoder_logreg),
+    ]
 
 
 def frozen(train_rows: int = 4000) -> ConfigDict:
@@ -156,15 +178,8 @@ def run(
     """
     for setting in settings:
         validate(sweep.with_fields(base, setting.fields))
-    machine, materials = environment(), {}
-
-    def material_of(config: ConfigDict) -> setup.Material:
-        key = json.dumps([config.data.to_dict(), config.encoder.to_dict(), setup.taps_of(config.model)], default=str)
-        if key not in materials:
-            materials.clear()  # one at a time in memory
-            materials[key] = setup.prepare(config, setup.load_corpus(config), say)
-        return materials[key]
-
+    machine = environment()
+    materials = Materials([sweep.with_fields(base, s.fields) for s in settings], say, kept=seeds if resample else 1)
     known = read_results(output) if output.exists() else []
     ordered = sorted(settings, key=lambda s: s.name != reference)  # the reference first
     for shared, group in grouped(ordered):
@@ -173,33 +188,22 @@ def run(
         todo = [s for s in group if not _done(work / f"{s.name}.npz", protocol(base, s, seeds, resample), known)]
         if not todo:
             continue
-        fields = sorted({field for s in todo for field in s.fields if field not in shared})
-        trials = [{"seed": seed} | {f: s.fields.get(f, _value(config, f)) for f in fields} for s in todo for seed in range(seeds)]
-        say(f"{name}: {', '.join(s.name for s in todo)} ({len(trials)} trials)")
-        test = ""
-        results, logits, facts, seconds = [{}] * len(trials), [None] * len(trials), [{} for _ in trials], 0.0
-        for sample in range(seeds if resample else 1):
-            config.data.seed += sample > 0
-            here = [i for i, trial in enumerate(trials) if not resample or trial["seed"] == sample]
-            material = material_of(config)
-            test = test or fingerprint(material.corpus.test)
-            if fingerprint(material.corpus.test) != test:
-                raise ValueError(f"{name}: seeds with rows of their own need one test split for all; give data.test_path")
-            program = sweep.Trials(config, material, ["seed", *fields], len(here), say)
-            start = time.perf_counter()
-            found = program.run([trials[i] for i in here])
-            seconds += time.perf_counter() - start
-            for i, result, one in zip(here, found, program.test_logits()):
-                results[i], logits[i] = result, one
-            for fact, values in (measure(program) if measure else {}).items():
-                for i, value in zip(here, values):
-                    facts[i][fact] = value
-        logits = np.stack(logits)
-        for i, setting in enumerate(todo):
-            mine = slice(i * seeds, (i + 1) * seeds)
-            probabilities = to_probabilities(logits[mine], material.corpus.multi_label)
+        say(f"{name}: {', '.join(s.name for s in todo)}")
+        mine = [config] + [sweep.with_fields(config, {"data.seed": config.data.seed + i}) for i in range(1, seeds) if resample]
+        held = [materials(one) for one in mine]
+        corpus = held[0].corpus
+        if any(fingerprint(one.corpus.test) != fingerprint(corpus.test) for one in held[1:]):
+            raise ValueError(f"{name}: seeds with rows of their own need one test split for all; give data.test_path")
+        grids = [s.points for s in todo]
+        if todo[0].fit:
+            outcomes = [_joined([s.fit(one, material) for one, material in zip(mine, held)]) for s in todo]
+        elif resample:
+            outcomes = train_resampled(config, todo, grids, held, measure, say)
+        else:
+            outcomes = train_settings(config, todo, seeds, grids, held[0], measure, say)
+        for setting, outcome in zip(todo, outcomes):
             key = protocol(base, setting, seeds, resample)
-            store(work / f"{setting.name}.npz", probabilities, key)
+            store(work / f"{setting.name}.npz", outcome.probabilities, key)
             append_result(
                 output,
                 {
@@ -208,32 +212,34 @@ def run(
                     "protocol": key,
                     "fields": plain(dict(setting.fields)),
                     "regime": config.encoder.mode if config.encoder.checkpoint != "scratch" else "scratch",
-                    "data": {n: len(getattr(material.corpus, n)) for n in ("train", "validation", "test")}
-                    | {"name": material.corpus.name},
-                    "seeds": seeds,
+                    "data": {n: len(getattr(corpus, n)) for n in ("train", "validation", "test")} | {"name": corpus.name},
+                    "seeds": len(outcome.probabilities),
                     "rows_of_each_seed_differ": resample,
-                    "best_step": [r["best_step"] for r in results[mine]],
-                    "diverged": sum(r["diverged"] for r in results[mine]),
-                    "validation": {m: [r["validation"].get(m) for r in results[mine]] for m in ("accuracy", "f1_macro", "nll")},
-                    **scores(material.corpus, probabilities),
-                    **compared(material.corpus.test.labels, probabilities, work / f"{setting.against or reference}.npz"),
+                    "validation": outcome.validation,
+                    **scores(corpus, outcome.probabilities),
+                    **compared(corpus.test.labels, outcome.probabilities, work / f"{setting.against or reference}.npz"),
                     "reference": setting.against or reference,
-                    "parameters": program.parameters,
-                    "seconds_a_trial": round(seconds / len(trials), 1),
-                    "trials_together": len(trials),
                     "published": plain(dict(setting.published)) if setting.published else None,
                     "test_split_read": "once, by the best weights on validation of each seed",
-                    "fingerprint": material.corpus.fingerprint(),
+                    "fingerprint": corpus.fingerprint(),
                     "hardware": hardware(machine),
+                    "load_average": round(os.getloadavg()[0], 1),
                     "commit": machine["git"]["commit"],
                     "uncommitted_changes": machine["git"]["dirty"],
-                    **{fact: [one[fact] for one in facts[mine]] for fact in facts[mine][0]},
+                    **plain(outcome.facts),
                 },
             )
 
 
+def _joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """One outcome of a fit of each seed's rows."""
+    validation = {m: [v for one in outcomes for v in one.validation[m]] for m in outcomes[0].validation}
+    facts = outcomes[0].facts | {"chosen": [choice for one in outcomes for choice in one.facts["chosen"]]}
+    return Outcome(np.concatenate([one.probabilities for one in outcomes]), validation, facts)
+
+
 def grouped(settings: Sequence[Setting]) -> list[tuple[dict[str, Any], list[Setting]]]:
-    """Settings that one program trains: those whose untraced fields are equal, which are returned beside them."""
+    """Settings that one program trains: those whose untraced fields are equal, which are returned beside them; each fit alone."""
     values: dict[str, list[Any]] = {}
     for setting in settings:
         for field, value in setting.fields.items():
@@ -243,7 +249,8 @@ def grouped(settings: Sequence[Setting]) -> list[tuple[dict[str, Any], list[Sett
     groups: dict[str, tuple[dict[str, Any], list[Setting]]] = {}
     for setting in settings:
         shared = {field: value for field, value in setting.fields.items() if field not in traced or isinstance(value, str)}
-        groups.setdefault(repr(sorted(shared.items())), (shared, []))[1].append(setting)
+        alone = setting.name if setting.fit else ""
+        groups.setdefault(repr((alone, sorted(shared.items()))), (shared, []))[1].append(setting)
     return list(groups.values())
 
 
@@ -259,9 +266,10 @@ def scores(corpus, probabilities: np.ndarray) -> dict[str, Any]:
 
 def compared(labels: np.ndarray, ours: np.ndarray, reference: pathlib.Path) -> dict[str, Any]:
     """Mean difference of accuracy from the reference, seed by seed on the same documents; its 95 % interval and p come from
-    drawing seeds and documents with replacement (2,000 times, so p is at least 0.001)."""
+    drawing seeds and documents with replacement (2,000 times, so p is at least 0.001). What draws nothing at random has one row,
+    which stands beside each seed of the other."""
     theirs = np.load(reference)["probabilities"]
-    if theirs.shape != ours.shape:
+    if theirs.shape[1:] != ours.shape[1:] or (len(theirs) != len(ours) and 1 not in (len(theirs), len(ours))):
         raise ValueError(f"{reference} holds {theirs.shape}, not {ours.shape}: other seeds or test documents; remove the folder")
     difference = _right(labels, ours) - _right(labels, theirs)
     draws = _draws(difference)
@@ -288,7 +296,8 @@ def _draws(values: np.ndarray, resamples: int = 2000) -> np.ndarray:
 def protocol(base: ConfigDict, setting: Setting, seeds: int, resample: bool) -> str:
     """A digest of all that a setting's line depends on; a line of another protocol is not taken for done."""
     config = sweep.with_fields(base, setting.fields)
-    told = [json.loads(config.to_json_best_effort()), seeds, resample, setting.against]
+    fit = setting.fit.__name__ if setting.fit else ""
+    told = [json.loads(config.to_json_best_effort()), seeds, resample, setting.against, fit, plain(list(setting.points))]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -314,10 +323,3 @@ def _right(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     if labels.ndim == 2:
         return ((probabilities >= 0.5) == labels.astype(bool)).all(-1).astype(np.float64)
     return (probabilities.argmax(-1) == labels).astype(np.float64)
-
-
-def _value(config: ConfigDict, field: str) -> Any:
-    part: Any = config
-    for name in field.split("."):
-        part = part[name]
-    return part

@@ -72,17 +72,26 @@ def section(name: str, path: pathlib.Path) -> str:
     parts += [table(lines), f"![{TITLES[name]}](figures/{figure.name})"]
     if findings.exists():
         parts.append("**Found.** " + findings.read_text(encoding="utf-8").strip())
-    told = {key: ", ".join(sorted({str(line[key])[:24] for line in lines})) for key in ("hardware", "seeds", "commit")}
+    told = {key: ", ".join(sorted({str(line[key])[:24] for line in lines})) for key in ("hardware", "commit")}
     varies = (
         "their training rows, initial weights and dropout"
         if lines[0]["rows_of_each_seed_differ"]
         else "initial weights and dropout"
     )
     parts.append(
-        f"{told['seeds']} seeds, which differ in {varies}; intervals and p draw seeds and documents. {told['hardware']}, "
-        f"commit {told['commit']}; `python -m experiments.{name}`."
+        f"{max(line['seeds'] for line in lines)} seeds, which differ in {varies}; intervals and p draw seeds and documents. "
+        "The rate (`chosen`) is the best of a grid on validation. s a trial: training with its evaluations, without compilation, "
+        "trials side by side. ms a text: from the text to its probabilities, frozen encoder included, texts one by one and 64 at a time. "
+        f"Other work ran beside it (load {loads(lines)} on the cores of {told['hardware']}). "
+        f"Commit {told['commit']}; `python -m experiments.{name}`."
     )
     return "\n\n".join(parts)
+
+
+def loads(lines: list[Line]) -> str:
+    """The range of the machine's load averages."""
+    found = [line["load_average"] for line in lines]
+    return f"{min(found):.1f} to {max(found):.1f}"
 
 
 def newest(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -99,7 +108,7 @@ def table(lines: list[Line]) -> str:
     header += ["recall, minority", "recall, majority"] if uneven else []
     header += ["difference, points [95 %]", "p"]
     header += ["edges a node", "cosine of nodes"] if graphs else []
-    header += ["parameters", "s a trial", "published"]
+    header += ["chosen", "parameters", "s a trial", "ms a text, 1 / 64", "published"]
     rows = []
     for line in lines:
         test = line["test"]
@@ -116,7 +125,7 @@ def table(lines: list[Line]) -> str:
             row += [spread(values) for values in recalls(line)]
         row += difference(line)
         row += [mean(line.get("edges_a_node"), 1), mean(line.get("cosine_of_nodes"), 2)] if graphs else []
-        row += [f"{line['parameters']:,}", f"{line['seconds_a_trial']:.1f}", told(line["published"])]
+        row += [choice(line), f"{line['parameters']:,}", f"{line['seconds_a_trial']:.1f}", speed(line), told(line["published"])]
         rows.append(row)
     return markdown_table(header, rows, left=2)
 
@@ -129,6 +138,18 @@ def difference(line: Line) -> list[str]:
         return ["–", "–"]
     low, high = (100 * x for x in line["difference_ci95"])
     return [f"{100 * line['difference']:+.2f} [{low:+.2f}, {high:+.2f}]", f"{line['p']:.3f}"]
+
+
+def choice(line: Line) -> str:
+    """What validation chose for the setting, or for its seeds."""
+    names = {"optimizer.learning_rate": "rate", "optimizer.encoder_learning_rate": "encoder's rate"}
+    told = [", ".join(f"{names.get(field, field)} {value:g}" for field, value in point.items()) for point in line["chosen"]]
+    return "; ".join(dict.fromkeys(filter(None, told))) or "–"
+
+
+def speed(line: Line) -> str:
+    """Milliseconds a text, one by one and 64 at a time."""
+    return " / ".join(f"{ms:.1f}" for ms in line["latency_ms"].values()) if "latency_ms" in line else "not measured"
 
 
 def recalls(line: Line) -> list[list[float]]:

@@ -57,6 +57,7 @@ def default_config() -> ConfigDict:
     encoder.remat = False  # trade time for memory
     encoder.cache_dtype = "float16"  # of features in mode "cached"
     encoder.cache_dir = ""  # "" = <user cache>/textfuse_jax
+    encoder.fused_attention = ""  # "cudnn" (NVIDIA, bfloat16), "xla": one fused kernel where attention has no dropout; "" = ours
     encoder.scratch = ConfigDict(dict(vocab_size=8000, width=128, layers=4, heads=4, feed_forward=512))  # checkpoint "scratch"
     encoder.scratch.tokenizer = ""  # "" = WordPiece of vocab_size trained on the training split; else a checkpoint's
     encoder.scratch.kinds = ()  # other layers than a transformer's, e.g. ("lstm", "convolution"): see encoders/token_layers.py
@@ -281,6 +282,8 @@ def _encoder(config: ConfigDict, need: _Need) -> None:
     e = config.encoder
     need.one_of("encoder.mode", "tuned", "frozen", "cached")
     need.one_of("encoder.dtype", "float32", "bfloat16")
+    need.one_of("encoder.fused_attention", "", "cudnn", "xla")
+    need("encoder.fused_attention", e.dtype == "bfloat16" or e.fused_attention != "cudnn", 'not "cudnn" unless dtype is bfloat16')
     need.one_of("encoder.cache_dtype", "float32", "float16")
     need("encoder.scratch.kinds", all(kind in KINDS for kind in e.scratch.kinds), f"of {', '.join(KINDS)}")
     need(

@@ -24,6 +24,7 @@ from textfuse_jax.evaluation.report import markdown_table
 from textfuse_jax.experiment import RunFolderError, differences, read_config
 from textfuse_jax.training import setup
 from textfuse_jax.training.inference import to_probabilities
+from textfuse_jax.training.progress import Interrupted, StopSignals
 from textfuse_jax.training.sweep import (
     Trials,
     check_axes,
@@ -56,8 +57,17 @@ def run_sweep(
     Raises:
       ConfigError: a fault in the sweep or in the config of one of its trials; told before anything is computed.
       RunFolderError: the folder holds another sweep.
+      Interrupted: a signal came; the groups that are done are stored.
     """
-    say = say or (lambda line: print(line, flush=True))
+    try:
+        with StopSignals():
+            return _run(config, text, workdir, resume, say or (lambda line: print(line, flush=True)))
+    except Interrupted as stop:
+        raise Interrupted("stopped by a signal; the groups of trials that are done are stored") from stop
+
+
+def _run(config: ConfigDict, text: str, workdir: pathlib.Path, resume: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    """``run_sweep`` without its handling of signals."""
     axes = parse_sweep(text)
     config = config.copy_and_resolve_references()
     config.data.seed = data_seed(config)

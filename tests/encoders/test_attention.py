@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from textfuse_jax.dropout import keep_mask, row_keys
-from textfuse_jax.encoders.attention import attention, saliency
+from textfuse_jax.encoders.attention import attention, fused_attention, saliency
 
 DOCUMENT = jnp.array([[0, 0, 0, 1, 1, 2, 4, 4], [0, 0, 0, 0, 0, 0, 0, 0]])  # 4 slots, so 4 is padding
 POSITION = jnp.array([[0, 1, 2, 0, 1, 0, 0, 0], [0, 1, 2, 3, 4, 5, 6, 7]])
@@ -65,3 +65,25 @@ def test_rounded_operands_stay_rounded_in_the_gradient():
         assert a.dtype == jnp.bfloat16
         np.testing.assert_allclose(a.astype(jnp.float32), b, atol=0.05 * float(jnp.abs(b).max()))
     assert saliency(q, k, POSITION, DOCUMENT, 4).dtype == jnp.float32
+
+
+def test_the_fused_kernel_is_the_same_attention():
+    q, k, v = _qkv()
+    fused = lambda q, k, v: fused_attention(q, k, v, DOCUMENT, dtype=jnp.float32, implementation="xla")  # noqa: E731
+    np.testing.assert_allclose(fused(q, k, v), _plain(q, k, v), atol=1e-6)
+    grads = [jax.grad(lambda *x, f=f: (f(*x) ** 2).sum(), (0, 1, 2))(q, k, v) for f in (fused, _plain)]
+    for a, b in zip(*grads):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.skipif(jax.default_backend() == "gpu", reason="there is a GPU")
+def test_cudnn_without_a_gpu_is_told():
+    with pytest.raises((RuntimeError, ValueError, NotImplementedError)):
+        fused_attention(*_qkv(), DOCUMENT)
+
+
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="cuDNN's kernel needs an NVIDIA GPU")
+def test_cudnn_is_the_same_attention():
+    q, k, v = jax.random.normal(jax.random.key(0), (3, 2, 2, 8, 32), jnp.bfloat16)
+    ours = attention(q, k, v, DOCUMENT, dtype=jnp.bfloat16)
+    np.testing.assert_allclose(fused_attention(q, k, v, DOCUMENT).astype(jnp.float32), ours.astype(jnp.float32), atol=2e-2)

@@ -7,11 +7,13 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from configs import quickstart
-from experiments import study, study_tables
+from experiments import study, study_linear, study_tables, study_training
 from tests.launching import write_corpus
-from textfuse_jax.config import validate
+from textfuse_jax.config import runlocal, validate
 from textfuse_jax.encoders.architecture import Architecture
 from textfuse_jax.training import setup, sweep
 
@@ -28,6 +30,7 @@ def test_settings_are_valid_and_named_once(name):
         config = sweep.with_fields(study.frozen(), setting.fields)
         validate(config)
         setup.make_model(config, minilm, 4)  # every part takes its arguments
+        assert setting.fit or len({tuple(point) for point in setting.points}) <= 1
         assert not setting.against or setting.against in seen | {setting.name}
         seen.add(setting.name)
 
@@ -49,8 +52,14 @@ def test_the_command_line_of_every_study(name, arguments, monkeypatch, tmp_path)
 def test_settings_that_differ_in_rates_share_a_program():
     settings = [study.Setting(f"{rate}", {"optimizer.learning_rate": rate}) for rate in (1e-3, 1e-2)]
     settings.append(study.Setting("wide", {"model.width": 8}))
+    settings += study.linear_rows()
     groups = study.grouped(settings)
-    assert [(shared, len(found)) for shared, found in groups] == [({}, 2), ({"model.width": 8}, 1)]
+    assert [len(found) for _, found in groups] == [2, 1, 1, 1]
+    assert [shared for shared, _ in groups[:2]] == [
+        {},
+        {"model.width": 8},
+    ]
+    assert settings[0].points == () and len(settings[2].points) == len(study.RATES)  # a rate that is given isn't chosen
 
 
 @pytest.mark.slow
@@ -64,20 +73,54 @@ def test_a_study_runs_and_goes_on(tmp_path, resample):
     base.encoder.dtype = "float32"
     base.encoder.scratch.update(dict(vocab_size=500, width=16, layers=1, heads=2, feed_forward=32))
     base.model.levels, base.model.width = ("00/phrase", "01/sentence"), 16
+    grid = study.rates("optimizer.learning_rate", "optimizer.encoder_learning_rate", values=(1e-6, 1e-2, 1e-3))
     settings = [
-        study.Setting("slow", {"optimizer.learning_rate": 1e-5}),
-        study.Setting("quick", {"optimizer.learning_rate": 1e-2}, {"accuracy": 0.5, "source": "nobody"}),
+        study.Setting("slow", {"optimizer.learning_rate": 1e-5, "optimizer.encoder_learning_rate": 1e-5}),
+        study.Setting("chosen", {}, {"accuracy": 0.5, "source": "nobody"}, grid=grid),
+        study.Setting("words", fit=study_linear.tfidf),
     ]
     arguments = ("test", base, settings, 2, "slow", tmp_path / "test.jsonl", tmp_path / "work")
     study.run(*arguments, measure=study.graph_facts, resample=resample, say=lambda _: None)
-    lines = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
-    assert [line["setting"] for line in lines] == ["slow", "quick"]
-    slow, quick = lines
-    assert slow["difference"] == 0 and slow["p"] == 1 and quick["published"]["source"] == "nobody"
-    assert quick["difference"] == pytest.approx(np.mean(quick["test"]["accuracy"]) - np.mean(slow["test"]["accuracy"]))
-    assert quick["difference_ci95"][0] <= quick["difference"] <= quick["difference_ci95"][1]
-    assert slow["trials_together"] == 4 and len(quick["test"]["nll"]) == 2 and slow["parameters"] > 10_000
-    assert 0 < quick["edges_a_node"][0] < 20 and -1 <= quick["cosine_of_nodes"][1] <= 1
+    slow, chosen, words = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
+    assert [line["setting"] for line in (slow, chosen, words)] == ["slow", "chosen", "words"]
+    assert slow["difference"] == 0 and slow["p"] == 1 and chosen["published"]["source"] == "nobody"
+    assert chosen["difference"] == pytest.approx(np.mean(chosen["test"]["accuracy"]) - np.mean(slow["test"]["accuracy"]))
+    assert words["difference"] == pytest.approx(np.mean(words["test"]["accuracy"]) - np.mean(slow["test"]["accuracy"]))
+    assert chosen["difference_ci95"][0] <= chosen["difference"] <= chosen["difference_ci95"][1]
+    assert len(chosen["test"]["nll"]) == 2 == chosen["seeds"] and slow["parameters"] > 10_000
+    assert words["seeds"] == (2 if resample else 1) and words["chosen"][0]["C"] in (1, 4, 16)
+    if resample:  # each seed chose on rows of its own, all points in one program
+        assert chosen["trials_together"] == 4 and len(chosen["chosen"]) == 2
+    else:  # three points by two runs of the program, then the two seeds by the best of them
+        assert chosen["trials_together"] == 4 and [c["fields"] for c in chosen["choices"]] == list(grid)
+        assert chosen["chosen"] == [max(chosen["choices"], key=lambda c: c["accuracy"])["fields"]] and slow["choices"] == []
+    assert 0 < chosen["edges_a_node"][0] < 20 and -1 <= chosen["cosine_of_nodes"][1] <= 1
+    assert chosen["latency_ms"]["1"] > 0 and chosen["latency_ms"]["64"] > 0
     said = []
     study.run(*arguments, resample=resample, say=said.append)
-    assert not said and len((tmp_path / "test.jsonl").read_text().splitlines()) == 2
+    assert not said and len((tmp_path / "test.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_logistic_regression_on_cached_means(tmp_path):
+    """Means over windows of a document, scikit-learn's own probabilities."""
+    base = study.frozen()
+    runlocal(base)
+    base.data.source, base.data.where = "file", {}
+    write_corpus(tmp_path / "corpus.csv")
+    base.data.path, base.data.long_documents, base.encoder.cache_dir = str(tmp_path / "corpus.csv"), "windows", str(tmp_path)
+    base.data.max_length = base.data.row_lengths[0]
+    base = sweep.with_fields(base, study.ENCODER_ALONE)
+    material = study_training.Materials([base], lambda _: None, 1)(base)
+    x = {split: study_linear.document_means(material, split, study.TAPS) for split in ("train", "test")}
+    encoded, features = material.encoded["test"], material.features["test"]
+    mine = np.flatnonzero(encoded.example == 3)
+    assert x["test"].shape == (len(material.corpus.test), 3 * 384)
+    assert x["test"][3, 384:768] == pytest.approx(np.mean(features["04/document"][mine].astype(np.float32), 0), abs=1e-5)
+    found = study_linear.encoder_logreg(base, material)
+    scaler = StandardScaler().fit(x["train"])
+    model = LogisticRegression(C=found.facts["chosen"][0]["C"], max_iter=300, tol=1e-3)
+    model.fit(scaler.transform(x["train"]), material.corpus.train.labels)
+    np.testing.assert_allclose(found.probabilities[0], model.predict_proba(scaler.transform(x["test"])), atol=1e-6)
+    with pytest.raises(ValueError, match="document_taps"):
+        study_linear.document_means(material, "test", ("03/document",))

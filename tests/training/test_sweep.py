@@ -1,6 +1,8 @@
 """Trials trained together end where each ends alone; a sweep from launch.py chooses on validation."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ from configs import quickstart
 from tests.launching import SMALL, launch, write_corpus
 from textfuse_jax.config import ConfigError
 from textfuse_jax.experiment import read_config
+from textfuse_jax.sweeping import run_sweep
 from textfuse_jax.training import setup, sweep
+from textfuse_jax.training.progress import Interrupted
 
 AXES = (
     "seed=0..1; optimizer.learning_rate=1e-3,1e-2; model.head_args.dropout=0.1,0.3; model.pooling_args.alpha=0.2; "
@@ -119,6 +123,22 @@ def test_launch_sweeps_and_goes_on(corpus_file, tmp_path):
         *SMALL, f"--config.data.path={corpus_file}", "--sweep=optimiser.learning_rate=1", f"--workdir={tmp_path / 'x'}"
     )
     assert misspelt.returncode == 2 and "optimiser" in misspelt.stderr
+
+
+def test_a_signal_ends_a_sweep_in_order(corpus_file, setting, tmp_path):
+    config, _ = setting
+
+    def say(line):
+        if line.startswith("group 2/2"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    text = "model.width=8,16; optimizer.learning_rate=1e-3"
+    with pytest.raises(Interrupted, match="stored"):
+        run_sweep(config, text, tmp_path / "sweep", say=say)
+    stored = (tmp_path / "sweep" / "sweep.jsonl").read_text()
+    assert [json.loads(line)["trial"]["model.width"] for line in stored.splitlines()] == [8]
+    result = run_sweep(config, text, tmp_path / "sweep", resume=True, say=quiet)
+    assert result["trials"] == 2 and (tmp_path / "sweep" / "sweep.jsonl").read_text().startswith(stored)
 
 
 def test_a_trial_leaves_the_config_as_it_was(setting):

@@ -39,6 +39,7 @@ class Encoder(nn.Module):
       dtype: operands of matrix products, float32 or bfloat16; features are float32 in either case.
       remat: recompute layers in the backward pass: less memory, a third more work.
       hidden_dropout, attention_dropout: rates in [0, 1), drawn from the rng stream "dropout".
+      fused: "" for our attention; "cudnn" or "xla" for one fused kernel wherever attention has no dropout.
     """
 
     architecture: Architecture
@@ -48,6 +49,7 @@ class Encoder(nn.Module):
     remat: bool = False
     hidden_dropout: float = 0.1
     attention_dropout: float = 0.1
+    fused: str = ""
 
     @nn.compact
     def __call__(self, rows: TokenRows, *, train: bool) -> tuple[dict[str, Float[Array, "r u d"]], Out]:
@@ -75,6 +77,7 @@ class Encoder(nn.Module):
             hidden_dropout=self.hidden_dropout,
             attention_dropout=self.attention_dropout,
             remat=self.remat,
+            fused=self.fused,
             name="transformer",
         )
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from textfuse_jax.dropout import dropout, row_keys
 from textfuse_jax.encoders.architecture import Architecture
-from textfuse_jax.encoders.attention import attention, saliency
+from textfuse_jax.encoders.attention import attention, fused_attention, saliency
 from textfuse_jax.encoders.linear import Linear
 
 
@@ -61,6 +61,7 @@ class Layer(nn.Module):
     dtype: jnp.dtype = jnp.float32
     hidden_dropout: float = 0.0
     attention_dropout: float = 0.0
+    fused: str = ""
 
     @nn.compact
     def __call__(
@@ -72,8 +73,11 @@ class Layer(nn.Module):
         qkv = qkv.reshape(r, t, 3, a.heads, d // a.heads).transpose(2, 0, 3, 1, 4)
         q, k, v = qkv[0], qkv[1], qkv[2]
         rate = self.attention_dropout if train else 0.0
-        keys = row_keys(self.make_rng("dropout"), r) if rate else None
-        mixed = attention(q, k, v, document, keys, rate=rate, dtype=self.dtype)
+        if self.fused and not rate:
+            mixed = fused_attention(q, k, v, document, dtype=self.dtype, implementation=self.fused)
+        else:
+            keys = row_keys(self.make_rng("dropout"), r) if rate else None
+            mixed = attention(q, k, v, document, keys, rate=rate, dtype=self.dtype)
         mixed = Linear(d, self.dtype, name="attention_out")(mixed.transpose(0, 2, 1, 3).reshape(r, t, d))
         h = _norm(a, "attention_norm")(h + _drop(self, mixed, self.hidden_dropout, train))
         inner = ACTIVATIONS[a.activation](Linear(a.feed_forward, self.dtype, name="up")(h))
@@ -93,6 +97,7 @@ class Transformer(nn.Module):
       dtype: operands of matrix products, float32 or bfloat16; sums, norms and softmax are float32.
       hidden_dropout, attention_dropout: rates in [0, 1) of the rng stream "dropout", used when ``train``.
       remat: recompute each layer in the backward pass instead of keeping its intermediates.
+      fused: "" for our attention; "cudnn" or "xla" for ``fused_attention`` wherever attention has no dropout.
     """
 
     architecture: Architecture
@@ -102,6 +107,7 @@ class Transformer(nn.Module):
     hidden_dropout: float = 0.0
     attention_dropout: float = 0.0
     remat: bool = False
+    fused: str = ""
 
     @nn.compact
     def __call__(
@@ -128,7 +134,9 @@ class Transformer(nn.Module):
         hidden = [self._stop(0, embeddings(tokens, position, train=train and not self.frozen_layers))]
         weights = jnp.zeros(tokens.shape, jnp.float32)
         for number in range(1, n + 1):
-            layer = layer_class(a, self.dtype, self.hidden_dropout, self.attention_dropout, name=f"layer_{number:02d}")
+            layer = layer_class(
+                a, self.dtype, self.hidden_dropout, self.attention_dropout, self.fused, name=f"layer_{number:02d}"
+            )
             h, weights = layer(hidden[-1], position, document, slots, train and number >= self.frozen_layers)
             hidden.append(self._stop(number, h))
         return hidden, weights

@@ -165,6 +165,7 @@ def make_model(config, architecture: Architecture, classes: int, mode: str | Non
             remat=e.remat,
             hidden_dropout=e.dropout,
             attention_dropout=e.attention_dropout,
+            fused=e.fused_attention,
         )
     return build_model(config.model, encoder, classes)
 
@@ -238,7 +239,7 @@ def cached_features(config, name: str, encoder: TextEncoder, encoded: Encoded, c
             [once.pieces[once.bounds[b] : once.bounds[b + 1]] for b in range(once.batches)],
             encoded,
             taps,
-            encoder=f"{encoder.fingerprint} {e.dtype}",
+            encoder=" ".join(filter(None, (encoder.fingerprint, e.dtype, e.fused_attention))),
             width=encoder.architecture.width,
             precision=e.cache_dtype,
             progress=leads(),

@@ -134,12 +134,16 @@ class Trials:
       fields: the traced fields that ``run`` sets.
       count: trials a run. Where it is a multiple of the devices, they are divided over these.
       say: takes lines of progress.
+
+    Attributes:
+      seconds: what the last ``run`` took, evaluations included, compilation not.
     """
 
     def __init__(
         self, config: ConfigDict, material: setup.Material, fields: Sequence[str], count: int, say: Callable[[str], None]
     ):
         self.config, self.material, self.fields, self.count, self._say = config, material, tuple(fields), count, say
+        self.seconds = 0.0
         corpus, encoded = material.corpus, material.encoded
         self._mesh = make_mesh(1 if count % len(jax.devices()) else 0)
         shape = dict(row_lengths=config.data.row_lengths, packed=config.data.packed)
@@ -248,7 +252,7 @@ class Trials:
         score, best_step, worse = np.full(k, -np.inf), np.zeros(k, int), np.zeros(k, int)
         stopped, last_step, metrics = np.zeros(k, bool), np.zeros(k, int), [{} for _ in range(k)]
         diverged = np.zeros(k, bool)
-        clock, now, steps = time.perf_counter(), 0, self._batches.total_steps
+        clock, compiled, now, steps = time.perf_counter(), self._compile_seconds, 0, self._batches.total_steps
         epoch_ends, every = np.cumsum(self._batches.steps_per_epoch), config.training.eval_every_steps
         for batch in self._batches:
             state = self._step(state, replicate(batch, self._mesh), values)
@@ -279,7 +283,8 @@ class Trials:
             )
             if stopped.all():
                 break
-        self._best = values, best, state.frozen
+        self._best = values, jax.block_until_ready(best), state.frozen
+        self.seconds = time.perf_counter() - clock - (self._compile_seconds - compiled)
         return [
             {
                 "trial": dict(trials[i]),
@@ -310,7 +315,7 @@ class Trials:
         corpus, one = self.material.corpus, make_mesh(1)
         forward = lambda params, rows: self._forward(params, replicate(rows, self._mesh))  # noqa: E731
         size = len(getattr(corpus, name))
-        lead = (self.count,)
+        lead = (len(next(iter(values.values()))),)
         return predict_logits(forward, (values, weights, frozen), self._held[name], size, len(corpus.class_names), one, lead)
 
     @property
@@ -318,9 +323,28 @@ class Trials:
         """Trained parameters of one trial; known after ``run``."""
         return sum(x.size for x in jax.tree.leaves(self._best[1])) // self.count
 
-    def test_logits(self) -> np.ndarray:
-        """Logits f32 [k, n, c] of the test split by the best weights of the last run; read them once, for the chosen setting."""
-        return self._logits("test", *self._best)
+    @property
+    def _compile_seconds(self) -> float:
+        return self._step.seconds + self._forward.seconds
+
+    def weights_of(self, trial: int) -> dict[str, np.ndarray]:
+        """Flat parameters of one trial of the last run, the best on validation and those that aren't trained."""
+        _, weights, frozen = self._best
+        return jax.device_get(jax.tree.map(lambda x: x[trial], weights) | frozen)
+
+    def test_logits(self, chosen: Sequence[int] | None = None) -> np.ndarray:
+        """Logits f32 [k, n, c] of the test split by the best weights of the last run; read them once, for the chosen setting.
+
+        Args:
+          chosen: the trials that read it; None: all.
+        """
+        values, weights, frozen = self._best
+        if chosen is not None:
+            of_chosen = jax.tree.map(lambda x: np.asarray(x)[np.asarray(chosen)], (values, weights))
+            values, weights = replicate(of_chosen, self._mesh)
+            forward = jax.jit(jax.vmap(self._one_forward, in_axes=((0, 0, None), None)))
+            self._forward = Compiled(forward, "evaluation of the chosen", self._say)  # of another number of trials
+        return self._logits("test", values, weights, frozen)
 
     def train_logits(self) -> np.ndarray:
         """Logits f32 [k, n, c] of the training split by the best weights of the last run; of a fold's trial, also of its fold."""

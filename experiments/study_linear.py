@@ -1,0 +1,87 @@
+"""Linear rows of the studies' tables: what a model must beat to be worth its training.
+
+Both choose their strength of regularisation on validation and draw nothing at random.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from experiments.study_training import Outcome
+from textfuse_jax.evaluation.metrics import selection_metrics
+from textfuse_jax.evaluation.reference import tfidf_logreg
+from textfuse_jax.training import setup
+
+STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+"""Inverse regularisation C of ``encoder_logreg``, for features of variance 1."""
+
+
+def tfidf(config: ConfigDict, material: setup.Material) -> Outcome:
+    """TF-IDF of words and word pairs with logistic regression: ``evaluation.reference``."""
+    found = tfidf_logreg(material.corpus)
+    facts = {"chosen": [{"C": found["C"]}], "parameters": found["features"] * len(material.corpus.class_names)}
+    return _outcome(material, found["validation_probabilities"], found["test_probabilities"], found["seconds"], facts)
+
+
+def encoder_logreg(config: ConfigDict, material: setup.Material) -> Outcome:
+    """Logistic regression on the frozen encoder's means over each document, ``config.model.document_taps`` side by side.
+
+    Features are scaled to mean 0 and variance 1 on the training rows; C is the one of ``STRENGTHS`` with the best
+    ``config.training.select_by`` on validation.
+    """
+    start = time.perf_counter()
+    means = {split: document_means(material, split, config.model.document_taps) for split in ("train", "validation", "test")}
+    scaler = StandardScaler().fit(means["train"])
+    x = {split: scaler.transform(values) for split, values in means.items()}
+    corpus, metric, best = material.corpus, config.training.select_by, None
+    for strength in STRENGTHS:
+        model = LogisticRegression(C=strength, max_iter=300, tol=1e-3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the last digits of a strong C change no prediction
+            model.fit(x["train"], corpus.train.labels)
+        scores = selection_metrics(corpus.validation.labels, _whole(model, x["validation"], len(corpus.class_names)))
+        value = -scores["nll"] if metric == "nll" else scores[metric]
+        if best is None or value > best[0]:
+            best = (value, strength, model)
+    _, strength, model = best
+    held, test = (_whole(model, x[split], len(corpus.class_names)) for split in ("validation", "test"))
+    facts = {"chosen": [{"C": strength}], "parameters": model.coef_.size + model.intercept_.size}
+    return _outcome(material, held, test, time.perf_counter() - start, facts)
+
+
+def document_means(material: setup.Material, split: str, taps: tuple[str, ...]) -> np.ndarray:
+    """The taps of a split's documents side by side, f32 [n, d]; windows of one document are averaged.
+
+    Raises:
+      ValueError: taps that aren't cached, or of another scale than document.
+    """
+    features, encoded = material.features.get(split, {}), material.encoded[split]
+    if not taps or any(tap not in features or not tap.endswith("/document") for tap in taps):
+        raise ValueError(f"document_taps must be cached taps of scale document, got {taps}; cached are {sorted(features)}")
+    pieces = np.concatenate([np.asarray(features[tap], np.float32) for tap in taps], axis=1)
+    owner = np.asarray(encoded.example)
+    count = np.bincount(owner, minlength=encoded.examples)
+    total = np.zeros((encoded.examples, pieces.shape[1]), np.float32)
+    np.add.at(total, owner, pieces)
+    return total / np.maximum(count, 1)[:, None]
+
+
+def _whole(model: LogisticRegression, x: np.ndarray, classes: int) -> np.ndarray:
+    """Probabilities [n, c]; a class without training rows gets 0."""
+    probabilities = np.zeros((len(x), classes))
+    probabilities[:, model.classes_] = model.predict_proba(x)
+    return probabilities
+
+
+def _outcome(material: setup.Material, held: np.ndarray, test: np.ndarray, seconds: float, facts: dict[str, Any]) -> Outcome:
+    scores = selection_metrics(material.corpus.validation.labels, held)
+    facts = facts | {"seconds_a_trial": round(seconds, 1), "diverged": 0, "trials_together": 1}
+    return Outcome(test[None], {m: [scores[m]] for m in ("accuracy", "f1_macro", "nll")}, facts)

@@ -1,0 +1,223 @@
+"""How the settings of a study are trained: a rate is chosen on validation, then the seeds, as runs of one program.
+
+A program trains ``settings x seeds`` trials side by side. First it tries the points of the grid with the first seed; the point
+with the best score on validation is the setting's own. Then it trains all seeds at the chosen points, and the best weights of
+each read the test split once.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments.study_latency import latency
+from textfuse_jax.models.classifier import taps_of
+from textfuse_jax.training import setup, sweep
+from textfuse_jax.training.inference import to_probabilities
+
+Point = Mapping[str, Any]
+"""Config field -> value: one choice of a grid."""
+Measure = Callable[[sweep.Trials], Mapping[str, Any]]
+"""Further facts of a trained program, for its line: name -> a value a trial."""
+LATENCY_TEXTS = 64
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What the trials of one setting came to.
+
+    Attributes:
+      probabilities: of the test documents [seeds, n, c]; one row where nothing is drawn at random.
+      validation: metric -> its value for each seed.
+      facts: what else the setting's line tells.
+    """
+
+    probabilities: np.ndarray
+    validation: dict[str, list[float | None]]
+    facts: dict[str, Any]
+
+
+class Materials:
+    """Corpora, tokens and features by config; models that read other taps of one encoder share them.
+
+    Args:
+      configs: of all settings, so that an encoder's taps are extracted together.
+      say: takes lines of progress.
+      kept: how many are held in memory.
+    """
+
+    def __init__(self, configs: Sequence[ConfigDict], say: Callable[[str], None], kept: int):
+        self._say, self._kept = say, kept
+        self._found: collections.OrderedDict[str, setup.Material] = collections.OrderedDict()
+        self._taps: dict[str, set[str]] = {}
+        for config in configs:
+            self._taps.setdefault(_key(config, seed=False), set()).update(taps_of(config.model))
+
+    def __call__(self, config: ConfigDict) -> setup.Material:
+        """What the config's model reads, and no other features."""
+        key = _key(config)
+        if key not in self._found:
+            while len(self._found) >= self._kept:
+                self._found.popitem(last=False)
+            joint = config.copy_and_resolve_references()
+            joint.model.document_taps = tuple(sorted(self._taps[_key(config, seed=False)] | set(taps_of(config.model))))
+            self._found[key] = setup.prepare(joint, setup.load_corpus(config), self._say)
+        self._found.move_to_end(key)
+        whole, taps = self._found[key], taps_of(config.model)
+        views = {split: {tap: features[tap] for tap in taps} for split, features in whole.features.items()}
+        return dataclasses.replace(whole, features=views)
+
+
+def _key(config: ConfigDict, seed: bool = True) -> str:
+    data = config.data.to_dict() | ({} if seed else {"seed": 0})
+    return json.dumps([data, config.encoder.to_dict()], default=str)
+
+
+def train_settings(
+    config: ConfigDict,
+    settings: Sequence[Any],
+    seeds: int,
+    grids: Sequence[Sequence[Point]],
+    material: setup.Material,
+    measure: Measure | None,
+    say: Callable[[str], None],
+) -> list[Outcome]:
+    """Settings of one program whose seeds share the training rows.
+
+    Args:
+      config: what they have in common.
+      settings: ``study.Setting``s that differ in traced fields.
+      grids: of each setting the points to choose from; () where nothing is chosen.
+    """
+    fields = _fields(config, settings, grids)
+    program = sweep.Trials(config, material, ["seed", *fields], len(settings) * seeds, say)
+
+    def trial(setting, point: Point, seed: int) -> sweep.Trial:
+        values = dict(setting.fields) | dict(point)
+        return {"seed": seed} | {field: values.get(field, _value(config, field)) for field in fields}
+
+    chosen, choices, choice_seconds = [{} for _ in settings], [[] for _ in settings], 0.0
+    metric = config.training.select_by
+    for start in range(0, max(map(len, grids)), seeds):
+        parts = [grid[start : start + seeds] or grid[-1:] or [{}] for grid in grids]
+        padded = [[part[min(j, len(part) - 1)] for j in range(seeds)] for part in parts]
+        found = program.run([trial(s, point, 0) for s, part in zip(settings, padded) for point in part])
+        choice_seconds += program.seconds
+        for i, part in enumerate(parts):
+            for j, point in enumerate(part if len(grids[i]) > start else []):
+                choices[i].append({"fields": dict(point)} | found[i * seeds + j]["validation"])
+    for i, tried in enumerate(choices):
+        if tried:
+            chosen[i] = best_of(tried, metric)["fields"]
+    results = program.run([trial(s, point, seed) for s, point in zip(settings, chosen) for seed in range(seeds)])
+    logits, found = program.test_logits(), dict(measure(program)) if measure else {}
+    outcomes = []
+    for i in range(len(settings)):
+        mine = slice(i * seeds, (i + 1) * seeds)
+        facts = _facts(results[mine], program, material) | {
+            "chosen": [chosen[i]],
+            "choices": choices[i],
+            "seconds_a_trial": round(program.seconds / len(results), 1),
+            "seconds_of_choice": round(choice_seconds / len(settings), 1),
+        }
+        facts |= {fact: list(values[mine]) for fact, values in found.items()}
+        facts |= timed(config, program, i * seeds, material)
+        outcomes.append(Outcome(to_probabilities(logits[mine], material.corpus.multi_label), _validation(results[mine]), facts))
+    return outcomes
+
+
+def train_resampled(
+    config: ConfigDict,
+    settings: Sequence[Any],
+    grids: Sequence[Sequence[Point]],
+    materials: Sequence[setup.Material],
+    measure: Measure | None,
+    say: Callable[[str], None],
+) -> list[Outcome]:
+    """Settings of which each seed has training and validation rows of its own, on which it also chooses its rate."""
+    fields = _fields(config, settings, grids)
+    owners = [(i, point) for i, grid in enumerate(grids) for point in (grid or [{}])]
+    probabilities, results, chosen = ([[] for _ in settings] for _ in range(3))
+    seconds, found, facts = 0.0, {}, [{} for _ in settings]
+    for seed, material in enumerate(materials):
+        program = sweep.Trials(config, material, ["seed", *fields], len(owners), say)
+        trials = []
+        for i, point in owners:
+            values = dict(settings[i].fields) | dict(point)
+            trials.append({"seed": seed} | {field: values.get(field, _value(config, field)) for field in fields})
+        tried = program.run(trials)
+        seconds += program.seconds
+        best = []
+        for i in range(len(settings)):
+            mine = [j for j, (owner, _) in enumerate(owners) if owner == i]
+            scored = [{"place": j} | tried[j]["validation"] for j in mine]
+            best.append(best_of(scored, config.training.select_by)["place"])
+        logits, more = program.test_logits(best), dict(measure(program)) if measure else {}
+        for i, j in enumerate(best):
+            probabilities[i].append(to_probabilities(logits[i], material.corpus.multi_label))
+            results[i].append(tried[j])
+            chosen[i].append(dict(owners[j][1]))
+            for fact, values in more.items():
+                found.setdefault((i, fact), []).append(values[j])
+            if seed == 0:
+                facts[i] = timed(config, program, j, material)
+    outcomes = []
+    for i in range(len(settings)):
+        facts[i] |= _facts(results[i], program, materials[-1]) | {
+            "chosen": chosen[i],
+            "choices": [],
+            "seconds_a_trial": round(seconds / len(owners) / len(materials), 1),
+            "seconds_of_choice": round(seconds / len(settings) / len(materials), 1),
+        }
+        facts[i] |= {fact: values for (owner, fact), values in found.items() if owner == i}
+        outcomes.append(Outcome(np.stack(probabilities[i]), _validation(results[i]), facts[i]))
+    return outcomes
+
+
+def best_of(tried: Sequence[Mapping[str, Any]], metric: str) -> Mapping[str, Any]:
+    """The entry with the best ``metric``; the first wins a tie, one that diverged before its first evaluation loses."""
+    sign = -1 if metric == "nll" else 1
+    return max(tried, key=lambda one: sign * one[metric] if metric in one else -np.inf)
+
+
+def timed(config: ConfigDict, program: sweep.Trials, trial: int, material: setup.Material) -> dict[str, Any]:
+    """Milliseconds a text of one trial's model from text to probabilities, the encoder included."""
+    texts = material.corpus.validation.texts[:LATENCY_TEXTS]
+    return {"latency_ms": latency(config, material, program.weights_of(trial), texts)}
+
+
+def _fields(config: ConfigDict, settings: Sequence[Any], grids: Sequence[Sequence[Point]]) -> list[str]:
+    """The traced fields in which the trials differ."""
+    names = {field for setting in settings for field in setting.fields} | {f for grid in grids for p in grid for f in p}
+    return sorted(
+        field
+        for field in names
+        if any(s.fields.get(field, _value(config, field)) != _value(config, field) for s in settings)
+        or any(field in point for grid in grids for point in grid)
+    )
+
+
+def _facts(results: Sequence[Mapping[str, Any]], program: sweep.Trials, material: setup.Material) -> dict[str, Any]:
+    return {
+        "best_step": [r["best_step"] for r in results],
+        "diverged": sum(r["diverged"] for r in results),
+        "parameters": program.parameters,
+        "trials_together": program.count,
+    }
+
+
+def _validation(results: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:
+    return {m: [r["validation"].get(m) for r in results] for m in ("accuracy", "f1_macro", "nll")}
+
+
+def _value(config: ConfigDict, field: str) -> Any:
+    part: Any = config
+    for name in field.split("."):
+        part = part[name]
+    return part
