@@ -1,6 +1,6 @@
 """LabelFusion on AG News, the paper's 4,000 training rows: tuned MiniLM and an LLM's opinion of every document.
 
-    python launch.py --config=configs/agnews_labelfusion.py
+python launch.py --config=configs/agnews_labelfusion.py
 """
 
 from textfuse_jax.config import default_config, finish

@@ -1,6 +1,6 @@
 """LabelFusion on GoEmotions, 28 labels, any number a text: tuned MiniLM, a threshold for each label.
 
-    python launch.py --config=configs/goemotions_labelfusion.py
+python launch.py --config=configs/goemotions_labelfusion.py
 """
 
 from configs.agnews_labelfusion import encoder_alone

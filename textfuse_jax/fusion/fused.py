@@ -1,4 +1,4 @@
-"""The fused classifier: members calibrated, joined, calibrated again, with thresholds, and never worse than a member beyond noise."""
+"""The fused classifier: members calibrated, joined, calibrated again, with thresholds, never worse than a member beyond noise."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ class Fused:
           DataError: other members than those the fusion was fitted with, by name or by kind (another model).
         """
         if members.names != self.names or list(map(model_of, members.kinds)) != list(map(model_of, self.kinds)):
-            mine, theirs = (dict(zip(names, kinds)) for names, kinds in ((self.names, self.kinds), (members.names, members.kinds)))
+            mine, theirs = (
+                dict(zip(names, kinds)) for names, kinds in ((self.names, self.kinds), (members.names, members.kinds))
+            )
             raise DataError(f"the fusion was fitted with the members {mine}, got {theirs}; a changed model needs a new fit")
         return evidence(members.scores, members.present, self.multi_label) / self.member_temperature[None, :, None]
 

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from textfuse_jax.config import data_seed
-from textfuse_jax.data.corpus import Corpus
+from textfuse_jax.data.corpus import Corpus, stratified_split
 from textfuse_jax.evaluation.records import write_json
 from textfuse_jax.training import export, setup, sweep
 from textfuse_jax.training.loop import train
@@ -31,6 +31,8 @@ from textfuse_jax.training.progress import StopSignals
 LEARNS = ("seed", "encoder", "model", "loss", "optimizer", "training")
 """Parts of a config that, with the documents, decide what an encoder says; a stored opinion of others is not taken."""
 
+FOLD_VALIDATION = 500
+"""Enough to choose an epoch by; each is evaluated on them."""
 Logits = dict[str, Float[np.ndarray, "n c"]]
 """Split (train, validation, test) -> the encoder's logits; those of train out of fold."""
 
@@ -88,8 +90,14 @@ def opinion(
 
 
 def fold_corpora(corpus: Corpus, folds: int, seed: int) -> list[tuple[np.ndarray, Corpus]]:
-    """For each fold its documents' indices in the training split, and the corpus whose test split they are."""
+    """For each fold its documents' indices in the training split, and the corpus whose test split they are.
+
+    A fold's best weights are chosen on at most ``FOLD_VALIDATION`` of the validation documents.
+    """
     fold = sweep.folds_of(corpus, folds, seed)
+    if len(corpus.validation) > FOLD_VALIDATION:
+        _, few = stratified_split(corpus.validation.labels, FOLD_VALIDATION, seed)
+        corpus = dataclasses.replace(corpus, validation=corpus.validation.take(few))
     parts = []
     for k in range(folds):
         held, rest = np.flatnonzero(fold == k), np.flatnonzero(fold != k)

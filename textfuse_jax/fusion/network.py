@@ -125,7 +125,9 @@ def _program(module: FusionMLP, learning_rate: float, steps: int, batch: int, mu
         params = flatten(module.init(jax.random.key(seed), rows, train=False)["params"])
         if "mean" in params:
             params |= {"mean": mean, "scale": scale}
-        state, optimizer = init_state(params, STATISTICS.__contains__, lambda p: make_optimizer(config, p, steps, 0), average=False)
+        state, optimizer = init_state(
+            params, STATISTICS.__contains__, lambda p: make_optimizer(config, p, steps, 0), average=False
+        )
         step = make_step(apply, loss, optimizer)
         key, order = jax.random.split(jax.random.key(seed + 1))
 

@@ -62,7 +62,9 @@ def fit(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, stop: StopSig
       ProviderError: an LLM can't be asked at all.
       Interrupted: a signal came; what was trained and paid is kept.
     """
-    asker = Asker(config, corpus.class_names, corpus.multi_label, corpus.train, workdir, say)  # before hours of training: keys, SDK
+    asker = Asker(
+        config, corpus.class_names, corpus.multi_label, corpus.train, workdir, say
+    )  # before hours of training: keys, SDK
     if config.fusion.folds:
         logits = encoder_logits(config, corpus, workdir, stop, say)
         splits = {"train": corpus.train, "validation": corpus.validation}

@@ -24,15 +24,42 @@ def section(fusion: Mapping[str, Any]) -> list[str]:
         low, high = (100 * x for x in c.get(f"{key}_difference_ci95", (0.0, 0.0)))
         told = f"{100 * c.get(f'{key}_difference', 0.0):+.2f} [{low:+.2f}, {high:+.2f}]"
         rows.append(
-            [one["name"], one["kind"], number(one["validation"]), number(one["test"]), one["missing"], told, number(c["mcnemar"]["p"])]
+            [
+                one["name"],
+                one["kind"],
+                number(one["validation"]),
+                number(one["test"]),
+                one["missing"],
+                told,
+                number(c["mcnemar"]["p"]),
+            ]
         )
-    header = ["member alone", "what it is", f"{metric}, validation", f"{metric}, test", "missing", "fused less member, points [95 %]", "McNemar p"]
+    header = [
+        "member alone",
+        "what it is",
+        f"{metric}, validation",
+        f"{metric}, test",
+        "missing",
+        "fused less member, points [95 %]",
+        "McNemar p",
+    ]
     parts = ["## Fusion", fusion["note"] + ".", markdown_table(header, rows, left=2)]
     combiners = [[name, number(value)] for name, value in fusion["combiners"].items()]
-    parts += ["Combiners on validation (the test split is read by the chosen one alone):", markdown_table(["combiner", metric], combiners)]
+    parts += [
+        "Combiners on validation (the test split is read by the chosen one alone):",
+        markdown_table(["combiner", metric], combiners),
+    ]
     if fusion.get("asked"):
         asked = [
-            [name, one["kind"], one["documents"], one.get("calls", "–"), one.get("from_cache", "–"), sum(one["missing"].values()), _reasons(one)]
+            [
+                name,
+                one["kind"],
+                one["documents"],
+                one.get("calls", "–"),
+                one.get("from_cache", "–"),
+                sum(one["missing"].values()),
+                _reasons(one),
+            ]
             for name, several in fusion["asked"].items()
             for one in several
         ]

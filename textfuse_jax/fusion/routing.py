@@ -34,7 +34,7 @@ class Router:
     """
 
     knots: Float[np.ndarray, "k"]
-    weight: Float[np.ndarray, "f"]
+    weight: Float[np.ndarray, "d"]
     multi_label: bool
 
     def expected_gain(self, probabilities: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n"]:
@@ -164,4 +164,3 @@ def curve(
 
 def _interval(draws: np.ndarray) -> list[float]:
     return [float(x) for x in np.percentile(draws, [2.5, 97.5])]
-
