@@ -26,4 +26,6 @@ def get_config(arg=None):
     config.training.average_decay = 0.995
     config.training.select_by = "f1_macro"
     config.training.checkpoint_every_steps = 400
+    config.fusion.combiner = "mlp"
+    config.fusion.folds = 0
     return finish(config, arg)

@@ -28,6 +28,7 @@ from textfuse_jax.fusion.combiners import COMBINERS
 from textfuse_jax.fusion.fused import Fused
 from textfuse_jax.fusion.opinion import Members, check_splits
 from textfuse_jax.fusion.pipeline import Fitted, fit, members_of
+from textfuse_jax.fusion.thresholds import tune_thresholds
 from textfuse_jax.fusion.routing import SHARES, curve, quality, uncertainty
 from textfuse_jax.training.progress import StopSignals
 from textfuse_jax.training.summary import confidence
@@ -44,7 +45,8 @@ def run_fusion(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, stop: 
     share = config.llm.call_share
     test = members_of(fitted.asker, corpus.test, fitted.logits["test"], fitted.fused, fitted.router, share)
     parts = [("validation", corpus.validation.take(_rows(corpus, fitted)), fitted.validation[0]), ("test", corpus.test, test)]
-    check_splits(parts)
+    if fitted.asker.names:
+        check_splits(parts)
     say(f"evaluating on test: {len(corpus.test)} documents")
     result = _result(config, corpus, workdir, fitted, test, say)
     shutil.copy(workdir / "encoder" / "metrics.jsonl", workdir / "metrics.jsonl")
@@ -128,6 +130,9 @@ def _result(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, fitted: F
         say("reference: TF-IDF + logistic regression on the same split")
         reference = tfidf_logreg(corpus)
         theirs = reference["test_probabilities"]
+        if corpus.multi_label:  # thresholds of its own, as the fusion has
+            held = reference["validation_probabilities"]
+            theirs = centre(theirs, theirs >= tune_thresholds(corpus.validation.labels, held))
         found = classification_metrics(labels, theirs, corpus.class_names)
         result["reference"]["tfidf_logreg"] = found | {"C": reference["C"], "seconds": reference["seconds"]}
         result["comparison"] = compare(labels, decided, theirs, resamples=samples, seed=config.seed)
@@ -155,7 +160,7 @@ def _fusion(
         one |= {"test": _score(labels, mine)}
         one |= {"comparison": compare(labels, decided, mine, name, resamples=samples, seed=config.seed)}
         told["members"].append(one)
-    for name in ("mlp", *COMBINERS):
+    for name in ("mlp", *COMBINERS) if len(fused.names) > 1 else ():
         other = fused
         if name != fused.settings["combiner"]:
             settings = fused.settings | {"combiner": name}

@@ -167,6 +167,8 @@ def fit(
     for_training, for_use = _temperatures(x, fitted_on, labels, y, held, held_labels)
     x, y = x / for_training[None, :, None], y / for_use[None, :, None]
     facts: dict[str, Any] = {}
+    if len(held.names) == 1:
+        return _encoder_alone(settings, held, held_labels, for_use, class_names, y[:, 0])
     if settings["combiner"] == "mlp":
         material = (x, fitted_on.present, fitted_on.vector, labels), (y, held.present, held.vector, held_labels)
         trained = network.fit(settings, *material, seed=seed)
@@ -203,6 +205,28 @@ def fit(
     )
 
 
+def _encoder_alone(settings, held: Members, labels: np.ndarray, temperature: np.ndarray, class_names, calibrated) -> Fused:
+    """The encoder without any LLM: calibrated, with thresholds."""
+    p = probabilities_of(calibrated, labels.ndim == 2)
+    thresholds = tune_thresholds(labels, p) if labels.ndim == 2 else None
+    metric = "f1_macro" if labels.ndim == 2 else "accuracy"
+    value = score(labels, decide(p, thresholds))
+    return Fused(
+        names=held.names,
+        kinds=held.kinds,
+        class_names=tuple(class_names),
+        multi_label=labels.ndim == 2,
+        settings=settings,
+        member_temperature=temperature,
+        arrays={},
+        temperature=np.ones(2),
+        thresholds=None if thresholds is None else np.stack([thresholds, thresholds]),
+        fallback=(0, 0),
+        note=f"no LLM: the encoder alone, {metric} {value:.4f} on validation",
+        facts={"with_llm": {"metric": metric, "fused": value, "members": {held.names[0]: value}}},
+    )
+
+
 def model_of(kind: str) -> str:
     """What must stay the same of a member's kind between fit and use; answers may be replayed from another file."""
     return "replay" if kind.startswith("replay ") else kind
@@ -214,6 +238,8 @@ def _with(members: Members) -> np.ndarray:
 
 
 def _joined(settings: Mapping[str, Any], arrays: dict[str, np.ndarray], x: np.ndarray, members: Members) -> np.ndarray:
+    if len(members.names) == 1:
+        return x[:, 0]
     if settings["combiner"] == "mlp":
         return network.logits_of(settings, arrays, x, members.present, members.vector)
     return COMBINERS[settings["combiner"]].apply(arrays, x, members.present)

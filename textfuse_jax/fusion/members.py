@@ -21,7 +21,7 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from textfuse_jax.config import data_seed
-from textfuse_jax.data.corpus import Corpus, stratified_split
+from textfuse_jax.data.corpus import Corpus, DataError, stratified_split
 from textfuse_jax.evaluation.records import write_json
 from textfuse_jax.training import export, setup, sweep
 from textfuse_jax.training.loop import train
@@ -68,6 +68,9 @@ def opinion(
 
     Args:
       keep: whether the finished model stays in ``folder/model``; without, its checkpoints are removed too.
+
+    Raises:
+      DataError: the folder holds a training of other settings or documents.
     """
     key = key_of(config, corpus)
     stored = read_logits(folder, key)
@@ -75,9 +78,8 @@ def opinion(
         return stored
     folder.mkdir(parents=True, exist_ok=True)
     with_key = folder / "key.txt"
-    if with_key.exists() and with_key.read_text(encoding="utf-8") != key and leads():
-        shutil.rmtree(folder)  # the half-trained state of other settings or documents
-        folder.mkdir()
+    if with_key.exists() and with_key.read_text(encoding="utf-8") != key:
+        raise DataError(f"{folder} holds an encoder of other settings or documents; take another folder, or remove this one")
     with_key.write_text(key, encoding="utf-8")
     trained = train(config, corpus, folder, stop, say)
     if leads():

@@ -50,7 +50,7 @@ def fit(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, stop: StopSig
     """Trains the encoder and its folds, asks the LLMs of training and validation documents, fits fusion and router.
 
     With ``fusion.folds`` = 0 nothing is trained twice: the fusion is fitted on half of the validation split and judged on the
-    other half.
+    other half. Without LLMs there is nothing to fuse: the encoder is calibrated, its thresholds are tuned.
 
     Args:
       config: validated.
@@ -65,7 +65,10 @@ def fit(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, stop: StopSig
     asker = Asker(
         config, corpus.class_names, corpus.multi_label, corpus.train, workdir, say
     )  # before hours of training: keys, SDK
-    if config.fusion.folds:
+    if not asker.names:
+        logits = opinion(config, corpus, workdir / "encoder", stop, say, keep=True)
+        logits, splits = logits | {"train": logits["validation"]}, {"train": corpus.validation, "validation": corpus.validation}
+    elif config.fusion.folds:
         logits = encoder_logits(config, corpus, workdir, stop, say)
         splits = {"train": corpus.train, "validation": corpus.validation}
     else:
@@ -74,12 +77,13 @@ def fit(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, stop: StopSig
         splits = {name: corpus.validation.take(rows) for name, rows in zip(("train", "validation"), parts)}
         logits = logits | {name: logits["validation"][rows] for name, rows in zip(("train", "validation"), parts)}
     members = {name: members_of(asker, split, logits[name]) for name, split in splits.items()}
-    check_splits([(name, splits[name], members[name]) for name in splits])
+    if asker.names:
+        check_splits([(name, splits[name], members[name]) for name in splits])
     train, validation = ((members[name], splits[name].labels) for name in ("train", "validation"))
     fused = fusing.fit(config.fusion, train, validation, corpus.class_names, config.seed)
     say(f"fusion of {', '.join(fused.names)}: {fused.note}")
     router = None
-    if len(fused.names) > 1:
+    if asker.names:
         held = validation[0]
         router = fit_router(validation[1], fused.probabilities(held.without_llms()), fused.probabilities(held))
     save(workdir / "fusion", config, fused, router)
