@@ -132,7 +132,9 @@ def measure(corpus: Corpus, logits: dict[str, np.ndarray], ask: Ask, resamples: 
     return line
 
 
-def route(fusion: fusing.Fused, held: tuple[Members, np.ndarray], test: Members, labels: np.ndarray, resamples: int) -> list[dict]:
+def route(
+    fusion: fusing.Fused, held: tuple[Members, np.ndarray], test: Members, labels: np.ndarray, resamples: int
+) -> list[dict]:
     """The curve on test of a router learned on validation."""
     before, after = fusion.probabilities(test.without_llms()), fusion.probabilities(test)
     router = fit_router(held[1], fusion.probabilities(held[0].without_llms()), fusion.probabilities(held[0]))

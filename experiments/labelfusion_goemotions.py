@@ -92,7 +92,9 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def route(fusion: fusing.Fused, held: tuple[Members, np.ndarray], test: Members, labels: np.ndarray, resamples: int) -> list[dict]:
+def route(
+    fusion: fusing.Fused, held: tuple[Members, np.ndarray], test: Members, labels: np.ndarray, resamples: int
+) -> list[dict]:
     """The curve on test, F1 of a document's labels, of a router learned on validation."""
     blind = test.without_llms()
     before, after = fusion.probabilities(blind), fusion.probabilities(test)
@@ -109,7 +111,9 @@ def append(line: dict, local: bool) -> None:
     """Records a line and says what it holds."""
     append_result(WORK / "local" / RESULTS.name if local else RESULTS, line)
     low, high = line["test"]["ci95"]["f1_macro"]
-    print(f"{line['setting']}: macro-F1 {line['test']['f1_macro']:.4f} [{low:.4f}, {high:.4f}] on test; {line['note']}", flush=True)
+    print(
+        f"{line['setting']}: macro-F1 {line['test']['f1_macro']:.4f} [{low:.4f}, {high:.4f}] on test; {line['note']}", flush=True
+    )
 
 
 if __name__ == "__main__":

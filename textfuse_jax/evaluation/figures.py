@@ -255,6 +255,24 @@ def setting_dots(
     return figure
 
 
+def before_after(names: Sequence[str], values: Sequence[tuple[Sequence[float], Sequence[float]]], label: str) -> Figure:
+    """A row a setting: means over seeds before (circle) and after (diamond) temperature scaling, bars of one sd."""
+    figure = new_figure(8, 1.8 + 0.34 * len(names))
+    ax = figure.subplots()
+    _tidy(ax)
+    for column, (told, colour, marker) in enumerate((("before", VERMILION, "o"), ("after", BLUE, "D"))):
+        means = [float(np.mean(pair[column])) for pair in values]
+        spread = [float(np.std(pair[column], ddof=1)) if len(pair[column]) > 1 else 0.0 for pair in values]
+        place = np.arange(len(names)) + 0.24 * (column - 0.5)
+        ax.errorbar(means, place, xerr=spread, fmt=marker, color=colour, markersize=5, capsize=3, label=f"{told} scaling")
+    ax.set_yticks(range(len(names)), [textwrap.shorten(name, 60, placeholder=" ...") for name in names], fontsize=8)
+    ax.invert_yaxis()
+    ax.set_xlim(left=0)
+    ax.set_xlabel(f"{label}: mean and standard deviation over seeds")
+    ax.legend(frameon=False, fontsize=8)
+    return figure
+
+
 SERIES = (
     (BLUE, "o", "-"),
     (VERMILION, "s", "--"),

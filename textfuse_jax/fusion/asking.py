@@ -19,7 +19,7 @@ from textfuse_jax.llm import opinions, prompts, providers, shots
 from textfuse_jax.llm.cache import Cache
 from textfuse_jax.llm.client import Budget
 
-DEFAULT_CACHE = pathlib.Path.home() / ".cache" / "textfuse_jax" / "answers.sqlite"
+DEFAULT_CACHE = pathlib.Path.home() / ".cache" / "textfuse_jax" / "llm.sqlite"
 SIMULATED = "simulated"
 """Name of the member that ``config.fusion.simulated_accuracy`` makes."""
 

@@ -68,7 +68,7 @@ class Fused:
         Raises:
           DataError: other members than those the fusion was fitted with, by name or by kind (another model).
         """
-        if members.names != self.names or list(map(model_of, members.kinds)) != list(map(model_of, self.kinds)):
+        if (members.names, members.kinds) != (self.names, self.kinds):
             mine, theirs = (
                 dict(zip(names, kinds)) for names, kinds in ((self.names, self.kinds), (members.names, members.kinds))
             )
@@ -225,11 +225,6 @@ def _encoder_alone(settings, held: Members, labels: np.ndarray, temperature: np.
         note=f"no LLM: the encoder alone, {metric} {value:.4f} on validation",
         facts={"with_llm": {"metric": metric, "fused": value, "members": {held.names[0]: value}}},
     )
-
-
-def model_of(kind: str) -> str:
-    """What must stay the same of a member's kind between fit and use; answers may be replayed from another file."""
-    return "replay" if kind.startswith("replay ") else kind
 
 
 def _with(members: Members) -> np.ndarray:

@@ -45,10 +45,14 @@ def section(fusion: Mapping[str, Any]) -> list[str]:
     ]
     parts = ["## Fusion", fusion["note"] + ".", markdown_table(header, rows, left=2)]
     combiners = [[name, number(value)] for name, value in fusion["combiners"].items()]
-    parts += [] if not combiners else [
-        "Combiners on validation (the test split is read by the chosen one alone):",
-        markdown_table(["combiner", metric], combiners),
-    ]
+    parts += (
+        []
+        if not combiners
+        else [
+            "Combiners on validation (the test split is read by the chosen one alone):",
+            markdown_table(["combiner", metric], combiners),
+        ]
+    )
     if fusion.get("asked"):
         asked = [
             [

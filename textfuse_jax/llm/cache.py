@@ -43,19 +43,25 @@ _AT_ONCE = 500  # keys in one SELECT
 _live: set[str] = set()  # tokens of the owners in this process
 
 
+DEFAULT = pathlib.Path.home() / ".cache" / "textfuse_jax" / "llm.sqlite"
+
+
 class CacheError(RuntimeError):
     """A cache file that can't be read or written, or an import that contradicts it."""
 
 
 class Cache:
-    """Answers in a file; made where it isn't there. One object may be used by many threads, one file by many processes.
+    """Answers in a file, made where it isn't there. One object may be used by many threads, one file by many processes.
+
+    Args:
+      path: of the file, on a disk of this machine; "" = ``DEFAULT``.
 
     Raises:
       CacheError: the file is no cache, is damaged, or of another version of this library.
     """
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = pathlib.Path(path)
+    def __init__(self, path: str | os.PathLike = ""):
+        self.path = pathlib.Path(path or DEFAULT)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._local = threading.local()
         try:

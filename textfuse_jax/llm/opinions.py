@@ -61,7 +61,7 @@ def ask_opinions(
     progress: bool = True,
     say: Callable[[str], None] = print,
 ) -> dict[str, Opinion]:
-    """The opinions of several members, asked side by side; arguments as of ``prompts.label``, ``scores.scores_of``, ``client.ask``.
+    """The opinions of several members, asked side by side; arguments as of ``prompts.label``, ``scores_of`` and ``client.ask``.
 
     Args:
       template: "" = "few_shot/1" with shots, "zero_shot/1" without.

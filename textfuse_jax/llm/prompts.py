@@ -51,7 +51,10 @@ class Shot(NamedTuple):
     labels: tuple[str, ...]
 
 
-ONE = 'Answer with a JSON object and nothing else: {"label": one of the labels exactly as written, "confidence": how sure you are, 0 to 1}'
+ONE = (
+    'Answer with a JSON object and nothing else: {"label": one of the labels exactly as written, '
+    '"confidence": how sure you are, 0 to 1}'
+)
 MANY = (
     'Answer with a JSON object and nothing else: {"labels": a list of {"label": one of the labels exactly as written, '
     '"confidence": how sure you are, 0 to 1}}; the list is empty where no label fits'
@@ -81,8 +84,8 @@ TEMPLATES = {
         ),
         Template(
             "paraphrase/1",
-            "You paraphrase posts from social media. Say the same in other words, with the same meaning, stance and tone, at about "
-            "the same length. Add nothing. Use the post's language. Write the paraphrase and nothing else.",
+            "You paraphrase posts from social media. Say the same in other words, with the same meaning, stance and tone, at "
+            "about the same length. Add nothing. Use the post's language. Write the paraphrase and nothing else.",
             _REWRITE_USER,
         ),
         Template(

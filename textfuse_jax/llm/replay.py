@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from textfuse_jax.llm.providers import Settings
 from textfuse_jax.llm.types import FAULTS, Answer, Request
 
-
 _LONGEST_CELL = 1 << 30  # characters
 
 

@@ -47,8 +47,8 @@ def scores_of(
       answers: of the requests of ``prompts.label``: ``samples`` consecutive ones a document.
       class_names: column k is of the class of this name.
       multi_label: whether a document may have any number of classes.
-      how: "logprobs", "confidence" or "onehot": this or what comes after it in this order where an answer lacks it; "auto" = from
-        the first; "votes": every answer chooses, the shares are the scores. With several samples the mean over those that are usable.
+      how: "logprobs", "confidence" or "onehot": this, or what comes after it in this order where an answer lacks it; "auto" =
+        from the first; "votes": every answer chooses, the shares are the scores. Of several samples the mean of the usable ones.
       samples: answers a document.
 
     Raises:

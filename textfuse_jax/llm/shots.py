@@ -73,7 +73,8 @@ def nearest(
     _enough(train, count)
     if len(train_vectors) != len(train) or len(vectors) != len(texts) or len(ids) != len(texts):
         raise ValueError(
-            f"{len(train_vectors)} vectors of {len(train)} training documents, {len(vectors)} of {len(texts)} texts: one each is needed"
+            f"{len(train_vectors)} vectors of {len(train)} training documents, {len(vectors)} of {len(texts)} texts: "
+            "one each is needed"
         )
     known, asked, chosen = _unit(train_vectors), _unit(vectors), []
     for start in range(0, len(texts), 512):

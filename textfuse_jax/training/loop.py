@@ -54,7 +54,7 @@ def train(
     share = dict(process_index=jax.process_index(), process_count=hosts)  # of the rows of every batch
     classes = len(corpus.class_names)
     splits = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
-    material = setup.prepare(config, corpus, say)
+    material = setup.prepare(config, corpus, say, workdir, stop)
     encoder, encoded, features = material.encoder, material.encoded, material.features
     shape = dict(row_lengths=config.data.row_lengths, packed=config.data.packed)
     batches = train_batches(

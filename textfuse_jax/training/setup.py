@@ -26,8 +26,10 @@ from textfuse_jax.encoders.encoder import CachedEncoder, Encoder
 from textfuse_jax.encoders.tokenizers import load_tokenizer, pad_id, train_wordpiece
 from textfuse_jax.encoders.weights import load_params
 from textfuse_jax.models.classifier import TextGraphClassifier, build_model, taps_of
+from textfuse_jax.training import contrastive
 from textfuse_jax.training.optimizer import depth_of
 from textfuse_jax.training.parallel import leads, own_mesh, replicate, spread
+from textfuse_jax.training.progress import StopSignals
 from textfuse_jax.training.step import flatten
 from textfuse_jax.types import parse_tap
 
@@ -59,15 +61,27 @@ class Material:
     features: Mapping[str, Features]
 
 
-def prepare(config, corpus: Corpus, say: Callable[[str], None]) -> Material:
-    """The encoder, and of every split the tokens and, in mode "cached", the features.
+def prepare(
+    config,
+    corpus: Corpus,
+    say: Callable[[str], None],
+    workdir: pathlib.Path | None = None,
+    stop: StopSignals | None = None,
+) -> Material:
+    """The encoder, after the stage that ``config.training.pretrain`` names, and of every split the tokens and, in mode "cached",
+    the features.
+
+    Args:
+      workdir: keeps the state of that stage; None: nothing is kept.
+      stop: tells whether a signal asked for its end.
 
     Raises:
-      as ``load_text_encoder`` and ``cached_features``.
+      as ``load_text_encoder``, ``contrastive.pretrain`` and ``cached_features``.
     """
     encoder = load_text_encoder(config, corpus.train.texts)
     splits = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
     encoded = {name: encode_split(config, encoder.tokenizer, split.texts) for name, split in splits.items()}
+    encoder = contrastive.stage(config, encoder, deepest(config), encoded["train"], corpus.train.labels, workdir, stop, say)
     features = {}
     if config.encoder.mode == "cached":
         features = {name: cached_features(config, name, encoder, encoded[name], corpus, say) for name in splits}

@@ -217,15 +217,30 @@ class Trials:
         trial, weights, frozen = one
         return self._parts(trial)[1](weights | frozen, rows)[0]
 
-    def outputs(self, read: Callable[[Any, dict[str, Any]], Any], batch: int = 0) -> Any:
+    def outputs(self, read: Callable[[Any, dict[str, Any]], Any], batch: int = 0, change: Callable | None = None) -> Any:
         """``read(rows, out)`` of a batch of the validation split, by the best weights of each trial of the last run.
 
         Args:
           read: takes the rows and what the model's parts put out; what it returns gets a trial axis.
+          batch: which of the batches.
+          change: what is done to the rows before the model sees them; ``read`` gets them as they were.
         """
-        rows = replicate(self._held["validation"].batch(batch), self._mesh)
-        one = lambda trial, weights, frozen, rows: read(rows, self._parts(trial)[1](weights | frozen, rows)[1])  # noqa: E731
+        rows = replicate(self.held_rows(batch), self._mesh)
+        change = change or (lambda rows: rows)
+
+        def one(trial, weights, frozen, rows):
+            return read(rows, self._parts(trial)[1](weights | frozen, change(rows))[1])
+
         return jax.device_get(jax.jit(jax.vmap(one, in_axes=(0, 0, None, None)))(*self._best, rows))
+
+    def held_rows(self, batch: int = 0) -> Any:
+        """A batch of the validation split."""
+        return self._held["validation"].batch(batch)
+
+    @property
+    def held_batches(self) -> int:
+        """Number of batches of the validation split."""
+        return len(self._held["validation"])
 
     def _place(self, tree: Any) -> Any:
         """Arrays with a trial axis, the trials over the devices."""
@@ -331,6 +346,10 @@ class Trials:
         """Flat parameters of one trial of the last run, the best on validation and those that aren't trained."""
         _, weights, frozen = self._best
         return jax.device_get(jax.tree.map(lambda x: x[trial], weights) | frozen)
+
+    def held_logits(self) -> np.ndarray:
+        """Logits f32 [k, n, c] of the validation split by the best weights of the last run."""
+        return self._logits("validation", *self._best)
 
     def test_logits(self, chosen: Sequence[int] | None = None) -> np.ndarray:
         """Logits f32 [k, n, c] of the test split by the best weights of the last run; read them once, for the chosen setting.
