@@ -120,6 +120,7 @@ def default_config() -> ConfigDict:
     llm.price_input = -1.0  # per million tokens; -1 = unknown. Prices change, look them up
     llm.price_cached_input = -1.0  # -1 = as price_input
     llm.price_output = -1.0
+    llm.call_share = 1.0  # of the documents a fusion predicts: those from whose opinion most is expected
     llm.budget = 0.0  # most that a run may spend, in the currency of the prices; 0 = no limit
     llm.cache = ""  # file of all answers; "" = <user cache>/textfuse_jax/llm.sqlite
     llm.template = ""  # e.g. "zero_shot/1", or "my_lab.prompts:MINE"; "" = by shots
@@ -177,6 +178,20 @@ def default_config() -> ConfigDict:
     evaluation.published = ConfigDict()  # metric -> published number, shown beside ours
     evaluation.published_data = ""  # name of the data they are of; on other data they are not shown
     evaluation.published_source = ""
+
+    fusion = config.fusion = ConfigDict()  # LabelFusion: the encoder's opinion and those of config.llm
+    fusion.combiner = ""  # "" = no fusion: the encoder's run alone | mlp | voting | weighted | stacking | per_class
+    fusion.folds = 5  # of the training split, for what the encoder says of documents it hasn't seen; 0 = fit on validation
+    fusion.vector = False  # whether the network reads the pretrained encoder's vector beside the scores
+    fusion.simulated_accuracy = 0.0  # > 0: one more member, simulated from the true labels and labelled so; for studies
+    fusion.hidden = 32  # width of the network's hidden layer; 0 = the pool of calibrated members alone
+    fusion.dropout = 0.1
+    fusion.drop_members = 0.3  # share of LLM opinions hidden in training, so that one model serves none, some and all
+    fusion.learning_rate = 1e-2
+    fusion.steps = 300
+    fusion.batch = 512  # documents a step
+    fusion.seeds = 5  # networks whose logits are averaged
+    fusion.harm = 1.0  # a member better on validation by more than so many standard errors takes the fusion's place
 
     parallel = config.parallel = ConfigDict()
     parallel.devices = 0  # devices the rows are spread over; 0 = all, of all processes
@@ -280,7 +295,7 @@ def validate(config: ConfigDict) -> None:
     _unknown(config, default_config(), "config", faults)
     if faults:  # a misspelt field would make other checks mislead
         raise ConfigError("\n".join(faults))
-    for part in (_data, _encoder, _model, check_cascades, _llm, _learning):
+    for part in (_data, _encoder, _model, check_cascades, _llm, _fusion, _learning):
         part(config, _Need(config, faults))
     if faults:
         raise ConfigError(f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the config:\n  " + "\n  ".join(faults))
@@ -408,6 +423,18 @@ def _llm(config: ConfigDict, need: _Need) -> None:
             need.faults.append(f"{path}.price_input, price_output must be >= 0 with config.llm.budget, 0 where nothing is paid")
         if paid and llm.samples > 1 and settings.temperature == 0:
             need.faults.append(f"{path}.temperature must be above 0 with config.llm.samples = {llm.samples}, got 0")
+
+
+def _fusion(config: ConfigDict, need: _Need) -> None:
+    fusion = config.fusion
+    need.one_of("fusion.combiner", "", "mlp", "voting", "weighted", "stacking", "per_class")
+    need("fusion.folds", fusion.folds == 0 or fusion.folds >= 2, "0 (fit on half of validation) or >= 2")
+    need.positive("fusion.steps", "fusion.batch", "fusion.seeds")
+    need.positive("fusion.hidden", "fusion.harm", least=0)
+    need.share("fusion.dropout", "fusion.drop_members")
+    need("fusion.learning_rate", fusion.learning_rate > 0, "> 0")
+    need("fusion.simulated_accuracy", 0 <= fusion.simulated_accuracy <= 1, "in [0, 1], 0 = none")
+    need("llm.call_share", 0 <= config.llm.call_share <= 1, "in [0, 1]")
 
 
 def _learning(config: ConfigDict, need: _Need) -> None:

@@ -381,6 +381,10 @@ class Trials:
             return self._rows_of(TEST, int(trial["data.fold"]))
         return np.arange(len(self.material.split("test")))
 
+    def train_logits(self) -> np.ndarray:
+        """Logits f32 [k, n, c] of the training split by the best weights of the last run; of a fold's trial, also of its fold."""
+        return self._logits("train", *self._best)
+
 
 @jax.jit
 def _choose(better: jax.Array, new: Any, old: Any) -> Any:
