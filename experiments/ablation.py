@@ -8,7 +8,8 @@ mean cosine of two nodes of one document after the last round. 4,000 training ro
 
 from __future__ import annotations
 
-from experiments.study import ENCODER_ALONE, NO_GRAPH, TAPS, Setting, frozen, graph_facts, linear_rows, main
+from experiments.study import ENCODER_ALONE, NO_GRAPH, TAPS, Setting, frozen, linear_rows, main
+from experiments.study_graphs import graph_facts
 
 PAPER = {"accuracy": 0.913, "f1_macro": 0.905, "auc_ovr": 0.947, "precision_macro": 0.908}
 SINGLE = {"model.pyramid": "textfuse_jax.models.pyramid:Single", "model.pyramid_args": {}, "model.levels": ("06/phrase",)}

@@ -10,6 +10,7 @@ a run each: ``python launch.py``, docs/results.md lists them. About 50 minutes o
 from __future__ import annotations
 
 from experiments.study import ENCODER_ALONE, NO_GRAPH, OURS, Setting, frozen, linear_rows, main, rates
+from experiments.study_graphs import attention_facts
 from textfuse_jax.config import MINILM
 
 PYRAMID_PAPER = {
@@ -89,4 +90,4 @@ SETTINGS = [
 ]
 
 if __name__ == "__main__":
-    main("baselines", frozen(8000), SETTINGS, reference="encoder alone, three layers")
+    main("baselines", frozen(8000), SETTINGS, reference="encoder alone, three layers", measure=attention_facts)

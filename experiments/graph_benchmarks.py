@@ -27,7 +27,7 @@ def settings(name: str) -> list[Setting]:
         "data.validation_rows": 0,
         "data.max_length": 256,
         "data.row_lengths": (256,),
-        "training.total_epochs": 12,
+        "training.total_epochs": 8,
     }
     published = {"accuracy": TEXTGCN[name], "source": "TextGCN"} if TEXTGCN[name] else None
     against = f"{name}, encoder alone"

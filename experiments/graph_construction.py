@@ -2,14 +2,17 @@
 
     TEXTFUSE_DATA=DIR python -m experiments.graph_construction [:runlocal]
 
-Nodes are phrases, sentences or both; edges window, kNN of several k, saliency, hierarchy, their union, all, or random. Each line
-tells the edges a node and the mean cosine of the nodes of a document after the
-messages. 4,000 training rows, 5 seeds; about 20 minutes on 2 cores.
+Nodes are tokens, phrases, sentences or both of these; edges window, kNN of several k, saliency, hierarchy, their union, all, or
+random. Dynamic graphs are made from the nodes that the pyramid learns, static ones from the frozen encoder's features. Each
+line tells the edges a node, the mean cosine of the nodes of a document after the messages, and the share of edges that stay in
+one topic where two documents of different topics are joined (experiments/topic_edges.py says why so). 4,000 training rows, 5
+seeds; about 50 minutes on 2 idle cores.
 """
 
 from __future__ import annotations
 
-from experiments.study import Setting, frozen, graph_facts, linear_rows, main
+from experiments.study import Setting, frozen, linear_rows, main
+from experiments.study_graphs import construction_facts
 
 EDGES = "textfuse_jax.models.edges:"
 
@@ -19,6 +22,7 @@ def kinds(*names: str) -> tuple[str, ...]:
     return tuple(EDGES + name for name in names)
 
 
+TOKENS = {"model.nodes": ("token",), "model.levels": ("02/token", "04/sentence", "06/document")}
 SETTINGS = [
     Setting("no edges", {"model.edges": (), "model.propagate": ""}),
     *linear_rows(),
@@ -31,10 +35,14 @@ SETTINGS = [
     Setting("union", {}),
     Setting("all pairs", {"model.edges": kinds("full")}),
     Setting("random, k = 4", {"model.edges": kinds("random")}),
+    Setting("kNN, k = 4, static", {"model.edges": kinds("knn"), "model.edge_tap": "06/phrase"}, against="kNN, k = 4"),
+    Setting("union, static", {"model.edge_tap": "06/phrase"}, against="union"),
     Setting("union, GAT", {"model.propagate": "textfuse_jax.models.message_passing:GAT"}),
     Setting("phrases alone, kNN and window", {"model.nodes": ("phrase",), "model.edges": kinds("knn", "window")}),
+    Setting("tokens, kNN and window", {**TOKENS, "model.edges": kinds("knn", "window")}),
+    Setting("tokens, no edges", {**TOKENS, "model.edges": (), "model.propagate": ""}),
     Setting("sentences alone, kNN and window", {"model.nodes": ("sentence",), "model.edges": kinds("knn", "window")}),
 ]
 
 if __name__ == "__main__":
-    main("graph_construction", frozen(), SETTINGS, reference="no edges", measure=graph_facts)
+    main("graph_construction", frozen(), SETTINGS, reference="no edges", measure=construction_facts)

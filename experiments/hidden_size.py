@@ -16,7 +16,7 @@ SETTINGS = [
         {"model.width": width, "data.train_rows": rows, "training.total_epochs": epochs},
         against=f"width 512, {rows:,} rows",
     )
-    for rows, epochs in ((1000, 12), (4000, 6), (16000, 3))
+    for rows, epochs in ((1000, 8), (4000, 4), (16000, 2))
     for width in (512, 64, 128, 256, 1024)
 ]
 

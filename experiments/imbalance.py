@@ -27,7 +27,7 @@ def setting(ratio: int, remedy: str) -> Setting:
     known = PUBLISHED.get(ratio) if remedy == "cross-entropy" else None
     published = {"recall_macro": known, "source": "arXiv 2512.09444"} if known else None
     rows = 4000 if remedy == "balanced sampling" else 2000 + 2000 / ratio
-    fields = {"data.imbalance": float(ratio), "training.total_epochs": round(6 * 4000 / rows)}  # equal steps for all
+    fields = {"data.imbalance": float(ratio), "training.total_epochs": round(4 * 4000 / rows)}  # equal steps for all
     return Setting(f"1:{ratio}, {remedy}", fields | REMEDIES[remedy], published, f"1:{ratio}, cross-entropy")
 
 

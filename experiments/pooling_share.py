@@ -9,6 +9,7 @@ seeds; about 8 minutes on 2 cores.
 from __future__ import annotations
 
 from experiments.study import Setting, frozen, linear_rows, main
+from experiments.study_graphs import attention_facts
 
 SETTINGS = [
     *(Setting(f"alpha = {alpha:g}", {"model.pooling_args.alpha": alpha}) for alpha in (1.0, 0.0, 0.25, 0.5, 0.75)),
@@ -27,4 +28,4 @@ SETTINGS = [
 ]
 
 if __name__ == "__main__":
-    main("pooling_share", frozen(), SETTINGS, reference="alpha = 1")
+    main("pooling_share", frozen(), SETTINGS, reference="alpha = 1", measure=attention_facts)

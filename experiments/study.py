@@ -17,27 +17,29 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from configs import agnews_frozen
 from experiments import study_linear
 from experiments.study_training import Materials, Measure, Outcome, Point, train_resampled, train_settings
-from textfuse_jax.config import runlocal, validate
-from textfuse_jax.data.corpus import fingerprint
+from textfuse_jax.config import default_config, runlocal, validate
+from textfuse_jax.data.corpus import Corpus, fingerprint
+from textfuse_jax.encoders.checkpoints import CheckpointNotFound, locate
 from textfuse_jax.evaluation.metrics import classification_metrics
 from textfuse_jax.evaluation.records import append_result, environment, hardware, plain, read_results
 from textfuse_jax.evaluation.statistics import resampling_weights
-from textfuse_jax.segments import segment_count, segment_sum
+from textfuse_jax.experiment import differences
 from textfuse_jax.training import setup, sweep
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 WORK = pathlib.Path("runs") / "studies"
 METRICS = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "auc_ovr", "nll", "ece", "brier")
+DEFAULTS = 1
+"""Number of the defaults in textfuse_jax/config.py, as far as studies rely on them."""
 LOCAL_SETTINGS = 3
 """Settings of a study that ``runlocal`` trains."""
-RATES = (1e-3, 2e-3, 5e-3, 1e-2, 3e-2)
+RATES = (5e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 
 
 def rates(*fields: str, values: Sequence[float] = RATES) -> tuple[Point, ...]:
@@ -135,28 +137,8 @@ def frozen(train_rows: int = 4000) -> ConfigDict:
     config.model.head_args.dropout = config.model.pyramid_args.dropout = config.model.propagate_args.dropout = 0.3
     config.loss.consistency = config.loss.label_smoothing = 0.0
     config.optimizer.learning_rate, config.optimizer.weight_decay = 3e-3, 0.1
-    config.training.total_epochs = 6
+    config.training.total_epochs = 4
     return config
-
-
-def graph_facts(program: sweep.Trials) -> dict[str, list[float]]:
-    """Of some validation documents: edges a node (self-loops not counted), and the mean cosine of two nodes of a document
-    after the last round of messages, 1 where all have become the same."""
-    if program.config.model.pyramid in (None, ""):
-        return {}
-
-    def read(rows, out):
-        nodes, graph = out["nodes"], out["graph"]
-        inside = nodes.document < nodes.slots
-        edges = (graph.receivers < nodes.document.shape[1]) & (graph.receivers != graph.senders)
-        unit = nodes.features / jnp.maximum(jnp.linalg.norm(nodes.features, axis=-1, keepdims=True), 1e-9)
-        count = segment_count(nodes.document, nodes.slots)
-        square = (segment_sum(unit, nodes.document, nodes.slots) ** 2).sum(-1)
-        pairs = count * (count - 1)
-        return edges.sum() / inside.sum(), jnp.where(pairs > 0, square - count, 0).sum() / jnp.maximum(pairs.sum(), 1)
-
-    edges, cosine = program.outputs(read)
-    return {"edges_a_node": [round(float(x), 3) for x in edges], "cosine_of_nodes": [round(float(x), 4) for x in cosine]}
 
 
 def run(
@@ -178,6 +160,7 @@ def run(
     """
     for setting in settings:
         validate(sweep.with_fields(base, setting.fields))
+    settings = [s for s in settings if _weights_are_there(sweep.with_fields(base, s.fields), s, say)]
     machine = environment()
     materials = Materials([sweep.with_fields(base, s.fields) for s in settings], say, kept=seeds if resample else 1)
     known = read_results(output) if output.exists() else []
@@ -217,6 +200,7 @@ def run(
                     "rows_of_each_seed_differ": resample,
                     "validation": outcome.validation,
                     **scores(corpus, outcome.probabilities),
+                    "strata": strata(corpus, outcome.probabilities),
                     **compared(corpus.test.labels, outcome.probabilities, work / f"{setting.against or reference}.npz"),
                     "reference": setting.against or reference,
                     "published": plain(dict(setting.published)) if setting.published else None,
@@ -229,6 +213,27 @@ def run(
                     **plain(outcome.facts),
                 },
             )
+
+
+def _weights_are_there(config: ConfigDict, setting: Setting, say: Callable[[str], None]) -> bool:
+    """Whether an encoder that the setting itself names can be had; the tables say of those that can't: not measured."""
+    if setting.fields.get("encoder.checkpoint", "scratch") == "scratch":
+        return True
+    try:
+        locate(config.encoder.checkpoint)
+    except CheckpointNotFound as error:
+        say(f"{setting.name}: not measured, {str(error).splitlines()[0]}")
+        return False
+    return True
+
+
+def strata(corpus: Corpus, probabilities: np.ndarray) -> dict[str, list]:
+    """Accuracy of each seed on the short, the middle and the long third of the test documents, by their number of words."""
+    words = np.array([len(text.split()) for text in corpus.test.texts])
+    cuts = np.quantile(words, [1 / 3, 2 / 3])
+    third, right = np.searchsorted(cuts, words, side="left"), _right(corpus.test.labels, probabilities)
+    means = [right[:, third == k].mean(1).tolist() if (third == k).any() else [] for k in range(3)]
+    return {"words": [int(words.min()), *map(int, cuts), int(words.max())], "accuracy": means}
 
 
 def _joined(outcomes: Sequence[Outcome]) -> Outcome:
@@ -254,7 +259,7 @@ def grouped(settings: Sequence[Setting]) -> list[tuple[dict[str, Any], list[Sett
     return list(groups.values())
 
 
-def scores(corpus, probabilities: np.ndarray) -> dict[str, Any]:
+def scores(corpus: Corpus, probabilities: np.ndarray) -> dict[str, Any]:
     """Test metrics of each seed, and the 95 % interval of the mean accuracy: seeds and documents are both drawn."""
     found = [classification_metrics(corpus.test.labels, p, corpus.class_names) for p in probabilities]
     return {
@@ -294,10 +299,14 @@ def _draws(values: np.ndarray, resamples: int = 2000) -> np.ndarray:
 
 
 def protocol(base: ConfigDict, setting: Setting, seeds: int, resample: bool) -> str:
-    """A digest of all that a setting's line depends on; a line of another protocol is not taken for done."""
-    config = sweep.with_fields(base, setting.fields)
+    """A digest of all that a setting's line depends on; a line of another protocol is not taken for done.
+
+    Of the config the fields that differ from the defaults, so that a new field leaves old lines valid; whoever changes a
+    default that studies rely on raises ``DEFAULTS``.
+    """
+    config = differences(default_config(), sweep.with_fields(base, setting.fields))
     fit = setting.fit.__name__ if setting.fit else ""
-    told = [json.loads(config.to_json_best_effort()), seeds, resample, setting.against, fit, plain(list(setting.points))]
+    told = [DEFAULTS, config, seeds, resample, setting.against, fit, plain(list(setting.points))]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -28,7 +28,7 @@ def tfidf(config: ConfigDict, material: setup.Material) -> Outcome:
     """TF-IDF of words and word pairs with logistic regression: ``evaluation.reference``."""
     found = tfidf_logreg(material.corpus)
     facts = {"chosen": [{"C": found["C"]}], "parameters": found["features"] * len(material.corpus.class_names)}
-    return _outcome(material, found["validation_probabilities"], found["test_probabilities"], found["seconds"], facts)
+    return outcome_of(material, found["validation_probabilities"], found["test_probabilities"], found["seconds"], facts)
 
 
 def encoder_logreg(config: ConfigDict, material: setup.Material) -> Outcome:
@@ -54,7 +54,7 @@ def encoder_logreg(config: ConfigDict, material: setup.Material) -> Outcome:
     _, strength, model = best
     held, test = (_whole(model, x[split], len(corpus.class_names)) for split in ("validation", "test"))
     facts = {"chosen": [{"C": strength}], "parameters": model.coef_.size + model.intercept_.size}
-    return _outcome(material, held, test, time.perf_counter() - start, facts)
+    return outcome_of(material, held, test, time.perf_counter() - start, facts)
 
 
 def document_means(material: setup.Material, split: str, taps: tuple[str, ...]) -> np.ndarray:
@@ -81,7 +81,8 @@ def _whole(model: LogisticRegression, x: np.ndarray, classes: int) -> np.ndarray
     return probabilities
 
 
-def _outcome(material: setup.Material, held: np.ndarray, test: np.ndarray, seconds: float, facts: dict[str, Any]) -> Outcome:
+def outcome_of(material: setup.Material, held: np.ndarray, test: np.ndarray, seconds: float, facts: dict[str, Any]) -> Outcome:
+    """What a model that draws nothing at random came to, from its probabilities of validation and test."""
     scores = selection_metrics(material.corpus.validation.labels, held)
     facts = facts | {"seconds_a_trial": round(seconds, 1), "diverged": 0, "trials_together": 1}
     return Outcome(test[None], {m: [scores[m]] for m in ("accuracy", "f1_macro", "nll")}, facts)

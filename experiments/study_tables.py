@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from experiments.study_extras import FIGURES, extras
+from experiments.tuned import names_of
 from textfuse_jax.evaluation import figures
 from textfuse_jax.evaluation.records import read_results
 from textfuse_jax.evaluation.report import markdown_table
 
 HERE = pathlib.Path(__file__).parent
-FIGURES = HERE.parent / "docs" / "figures"
 FINDINGS = HERE / "findings"
 Line = Mapping[str, Any]
 
@@ -47,6 +48,9 @@ TITLES = {
     "imbalance": "Class imbalance and its remedies",
     "data_efficiency": "How many labels are needed",
     "graph_benchmarks": "R8, MR, TREC, Ohsumed, 20 Newsgroups",
+    "text_length": "Short, medium and long texts",
+    "backbone": "Which encoder",
+    "domain_transfer": "From one domain to others",
 }
 CURVES = {
     "learning_rate": Curve("optimizer.learning_rate", "learning rate"),
@@ -58,18 +62,17 @@ CURVES = {
 def section(name: str, path: pathlib.Path) -> str:
     """Heading, what was done, table, figure and findings of one study."""
     module = importlib.import_module(f"experiments.{name}")
-    order = {s.name: i for i, s in enumerate(module.SETTINGS)}
+    order = {setting: i for i, setting in enumerate([s.name for s in module.SETTINGS] + names_of(name))}
     lines = [line for line in newest(path) if line["setting"] in order]
     lines.sort(key=lambda line: order[line["setting"]])
     missing = [setting for setting in order if setting not in {line["setting"] for line in lines}]
     about = module.__doc__.split("\n\n")
     figure = FIGURES / f"study_{name}.png"
     figures.save(draw(name, lines), figure)
-    if missing:
-        about[-1] += f" Not run: {', '.join(missing)}."
     findings = FINDINGS / f"{name}.md"
     parts = [f"### {TITLES[name]}", about[0].strip().replace("\n", " ") + " " + about[-1].strip().replace("\n", " ")]
-    parts += [table(lines), f"![{TITLES[name]}](figures/{figure.name})"]
+    parts += [table(lines, missing), f"![{TITLES[name]}](figures/{figure.name})"]
+    parts += extras(name, lines)
     if findings.exists():
         parts.append("**Found.** " + findings.read_text(encoding="utf-8").strip())
     told = {key: ", ".join(sorted({str(line[key])[:24] for line in lines})) for key in ("hardware", "commit")}
@@ -81,8 +84,8 @@ def section(name: str, path: pathlib.Path) -> str:
     parts.append(
         f"{max(line['seeds'] for line in lines)} seeds, which differ in {varies}; intervals and p draw seeds and documents. "
         "The rate (`chosen`) is the best of a grid on validation. s a trial: training with its evaluations, without compilation, "
-        "trials side by side. ms a text: from the text to its probabilities, frozen encoder included, texts one by one and 64 at a time. "
-        f"Other work ran beside it (load {loads(lines)} on the cores of {told['hardware']}). "
+        "trials side by side. ms a text: from text to probabilities, frozen encoder included, one by one and 64 at a time. "
+        f"Load average {loads(lines)} on {told['hardware']}. "
         f"Commit {told['commit']}; `python -m experiments.{name}`."
     )
     return "\n\n".join(parts)
@@ -95,19 +98,20 @@ def loads(lines: list[Line]) -> str:
 
 
 def newest(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The last line of each setting."""
-    return list({line["setting"]: line for line in read_results(path)}.values())
+    """The last line of each setting; lines of older protocols, without a choice on validation, are left out."""
+    return list({line["setting"]: line for line in read_results(path) if "chosen" in line}.values())
 
 
-def table(lines: list[Line]) -> str:
+def table(lines: list[Line], missing: Sequence[str] = ()) -> str:
     """Accuracy over seeds, difference from the reference and what it costs."""
-    graphs = any("edges_a_node" in line for line in lines)
+    graphs, topics = (any(fact in line for line in lines) for fact in ("edges_a_node", "same_topic"))
     uneven = any(line["fields"].get("data.imbalance", 1) > 1 for line in lines)
     header = ["setting", "regime", "train / test rows", "accuracy on validation", "accuracy, mean ± sd", "95 %", "macro-F1"]
-    header += ["precision", "recall", "AUC", "NLL"]
+    header += ["precision", "recall", "AUC", "NLL", "ECE, after temperature"]
     header += ["recall, minority", "recall, majority"] if uneven else []
     header += ["difference, points [95 %]", "p"]
     header += ["edges a node", "cosine of nodes"] if graphs else []
+    header += ["edges in one topic / all pairs"] if topics else []
     header += ["chosen", "parameters", "s a trial", "ms a text, 1 / 64", "published"]
     rows = []
     for line in lines:
@@ -121,12 +125,15 @@ def table(lines: list[Line]) -> str:
         ]
         row += [spread(test["accuracy"]), "[{:.3f}, {:.3f}]".format(*line["accuracy_ci95"]), spread(test["f1_macro"])]
         row += [mean(test["precision_macro"]), mean(test["recall_macro"]), mean(test.get("auc_ovr")), mean(test["nll"])]
+        row += [f"{mean(test.get('ece'), 3)}, {mean(line.get('ece_after_temperature'), 3)}"]
         if uneven:
             row += [spread(values) for values in recalls(line)]
         row += difference(line)
         row += [mean(line.get("edges_a_node"), 1), mean(line.get("cosine_of_nodes"), 2)] if graphs else []
+        row += [f"{mean(line.get('same_topic'), 3)} / {mean(line.get('same_topic_of_all_pairs'), 3)}"] if topics else []
         row += [choice(line), f"{line['parameters']:,}", f"{line['seconds_a_trial']:.1f}", speed(line), told(line["published"])]
         rows.append(row)
+    rows += [[setting, "not measured", *["–"] * (len(header) - 2)] for setting in missing]
     return markdown_table(header, rows, left=2)
 
 
@@ -170,6 +177,7 @@ def spread(values: list[float]) -> str:
 
 def mean(values: list[float] | None, digits: int = 4) -> str:
     """The mean, or a dash."""
+    values = [value for value in values or () if value is not None]
     return "–" if not values else f"{np.mean(values):.{digits}f}"
 
 
@@ -192,7 +200,8 @@ def draw(name: str, lines: list[Line]):
     if name in CURVES:
         curve, series = CURVES[name], {}
         for line in lines:
-            series.setdefault(curve.series(line), []).append((line["fields"][curve.x], line["test"]["accuracy"]))
+            if curve.x in line["fields"]:
+                series.setdefault(curve.series(line), []).append((line["fields"][curve.x], line["test"]["accuracy"]))
         return figures.setting_lines(series, curve.xlabel, "test accuracy (mean, sd over seeds)", log=curve.log)
     return figures.setting_dots(
         [line["setting"] for line in lines],
@@ -208,7 +217,7 @@ def sections() -> list[str]:
     found, missing = ["## Studies"], []
     for name in TITLES:
         path = HERE / "results" / f"{name}.jsonl"
-        if path.exists():
+        if path.exists() and newest(path):
             found.append(section(name, path))
         else:
             missing.append(f"`experiments.{name}` ({TITLES[name]})")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,14 +18,17 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.study_latency import latency
+from textfuse_jax.data.corpus import Corpus
+from textfuse_jax.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
 from textfuse_jax.models.classifier import taps_of
 from textfuse_jax.training import setup, sweep
 from textfuse_jax.training.inference import to_probabilities
+from textfuse_jax.training.summary import confidence
 
 Point = Mapping[str, Any]
 """Config field -> value: one choice of a grid."""
 Measure = Callable[[sweep.Trials], Mapping[str, Any]]
-"""Further facts of a trained program, for its line: name -> a value a trial."""
+"""Further facts of a trained program, for its line: name -> a value a trial; of a name with ``sample`` the first is told."""
 LATENCY_TEXTS = 64
 
 
@@ -76,7 +80,8 @@ class Materials:
 
 def _key(config: ConfigDict, seed: bool = True) -> str:
     data = config.data.to_dict() | ({} if seed else {"seed": 0})
-    return json.dumps([data, config.encoder.to_dict()], default=str)
+    stage = [config.training.contrastive.to_dict(), config.optimizer.to_dict()] if config.training.pretrain != "none" else []
+    return json.dumps([data, config.encoder.to_dict(), stage], default=str)
 
 
 def train_settings(
@@ -117,6 +122,7 @@ def train_settings(
             chosen[i] = best_of(tried, metric)["fields"]
     results = program.run([trial(s, point, seed) for s, point in zip(settings, chosen) for seed in range(seeds)])
     logits, found = program.test_logits(), dict(measure(program)) if measure else {}
+    held = program.held_logits()
     outcomes = []
     for i in range(len(settings)):
         mine = slice(i * seeds, (i + 1) * seeds)
@@ -126,8 +132,8 @@ def train_settings(
             "seconds_a_trial": round(program.seconds / len(results), 1),
             "seconds_of_choice": round(choice_seconds / len(settings), 1),
         }
-        facts |= {fact: list(values[mine]) for fact, values in found.items()}
-        facts |= timed(config, program, i * seeds, material)
+        facts |= {fact: values[i * seeds] if fact.startswith("sample") else values[mine] for fact, values in found.items()}
+        facts |= timed(config, program, i * seeds, material) | calibrated(held[mine], logits[mine], material.corpus)
         outcomes.append(Outcome(to_probabilities(logits[mine], material.corpus.multi_label), _validation(results[mine]), facts))
     return outcomes
 
@@ -158,13 +164,17 @@ def train_resampled(
             mine = [j for j, (owner, _) in enumerate(owners) if owner == i]
             scored = [{"place": j} | tried[j]["validation"] for j in mine]
             best.append(best_of(scored, config.training.select_by)["place"])
+        held = program.held_logits()[best]
         logits, more = program.test_logits(best), dict(measure(program)) if measure else {}
         for i, j in enumerate(best):
             probabilities[i].append(to_probabilities(logits[i], material.corpus.multi_label))
             results[i].append(tried[j])
             chosen[i].append(dict(owners[j][1]))
             for fact, values in more.items():
-                found.setdefault((i, fact), []).append(values[j])
+                if not fact.startswith("sample"):
+                    found.setdefault((i, fact), []).append(values[j])
+            for fact, values in calibrated(held[i : i + 1], logits[i : i + 1], material.corpus).items():
+                found.setdefault((i, fact), []).append(values[0])
             if seed == 0:
                 facts[i] = timed(config, program, j, material)
     outcomes = []
@@ -192,15 +202,25 @@ def timed(config: ConfigDict, program: sweep.Trials, trial: int, material: setup
     return {"latency_ms": latency(config, material, program.weights_of(trial), texts)}
 
 
+def calibrated(held: np.ndarray, test: np.ndarray, corpus: Corpus) -> dict[str, list[float]]:
+    """Of each trial the temperature that validation wants, and the calibration error on test with it."""
+    facts: dict[str, list[float]] = {"temperature": [], "ece_after_temperature": []}
+    for ours, theirs in zip(held, test):
+        temperature = fit_temperature(ours, corpus.validation.labels)
+        scaled = apply_temperature(theirs, temperature, multi_label=corpus.multi_label)
+        facts["temperature"].append(round(float(temperature), 4))
+        facts["ece_after_temperature"].append(expected_calibration_error(*confidence(scaled, corpus.test.labels)))
+    return facts
+
+
 def _fields(config: ConfigDict, settings: Sequence[Any], grids: Sequence[Sequence[Point]]) -> list[str]:
-    """The traced fields in which the trials differ."""
-    names = {field for setting in settings for field in setting.fields} | {f for grid in grids for p in grid for f in p}
-    return sorted(
-        field
-        for field in names
-        if any(s.fields.get(field, _value(config, field)) != _value(config, field) for s in settings)
-        or any(field in point for grid in grids for point in grid)
-    )
+    """The traced fields that trials set: numbers that the config hasn't got already, and those of the grids."""
+    own = {field for s in settings for field, value in s.fields.items() if _traced(value) and value != _value(config, field)}
+    return sorted(own | {field for grid in grids for point in grid for field in point})
+
+
+def _traced(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _facts(results: Sequence[Mapping[str, Any]], program: sweep.Trials, material: setup.Material) -> dict[str, Any]:
@@ -217,7 +237,6 @@ def _validation(results: Sequence[Mapping[str, Any]]) -> dict[str, list[float | 
 
 
 def _value(config: ConfigDict, field: str) -> Any:
-    part: Any = config
-    for name in field.split("."):
-        part = part[name]
-    return part
+    """The config's value; None for an argument of a part that the config doesn't give."""
+    *path, name = field.split(".")
+    return functools.reduce(lambda part, key: part[key], path, config).get(name)

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from configs import quickstart
-from experiments import study, study_linear, study_tables, study_training
+from experiments import study, study_graphs, study_linear, study_tables, study_training
 from tests.launching import write_corpus
 from textfuse_jax.config import runlocal, validate
 from textfuse_jax.encoders.architecture import Architecture
@@ -49,6 +49,19 @@ def test_the_command_line_of_every_study(name, arguments, monkeypatch, tmp_path)
     assert reference in {s.name for s in settings} and base.data.train_rows == (96 if arguments else base.data.train_rows)
 
 
+@pytest.mark.parametrize("name", STUDIES)
+def test_trials_of_a_program_set_numbers_alone(name):
+    """A part's arguments, or one that the config doesn't give, are no field of a trial."""
+    base = study.frozen()
+    for shared, group in study.grouped(importlib.import_module(f"experiments.{name}").SETTINGS):
+        config = sweep.with_fields(base, shared)
+        for field in study_training._fields(config, group, [s.points for s in group]):
+            default = study_training._value(config, field)
+            values = [s.fields.get(field, default) for s in group]
+            values += [point[field] for s in group for point in s.points if field in point]
+            assert all(isinstance(v, (int, float)) for v in values) and sweep.is_traced(field, [v or 1 for v in values])
+
+
 def test_settings_that_differ_in_rates_share_a_program():
     settings = [study.Setting(f"{rate}", {"optimizer.learning_rate": rate}) for rate in (1e-3, 1e-2)]
     settings.append(study.Setting("wide", {"model.width": 8}))
@@ -80,7 +93,7 @@ def test_a_study_runs_and_goes_on(tmp_path, resample):
         study.Setting("words", fit=study_linear.tfidf),
     ]
     arguments = ("test", base, settings, 2, "slow", tmp_path / "test.jsonl", tmp_path / "work")
-    study.run(*arguments, measure=study.graph_facts, resample=resample, say=lambda _: None)
+    study.run(*arguments, measure=study_graphs.construction_facts, resample=resample, say=lambda _: None)
     slow, chosen, words = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
     assert [line["setting"] for line in (slow, chosen, words)] == ["slow", "chosen", "words"]
     assert slow["difference"] == 0 and slow["p"] == 1 and chosen["published"]["source"] == "nobody"
@@ -95,6 +108,9 @@ def test_a_study_runs_and_goes_on(tmp_path, resample):
         assert chosen["trials_together"] == 4 and [c["fields"] for c in chosen["choices"]] == list(grid)
         assert chosen["chosen"] == [max(chosen["choices"], key=lambda c: c["accuracy"])["fields"]] and slow["choices"] == []
     assert 0 < chosen["edges_a_node"][0] < 20 and -1 <= chosen["cosine_of_nodes"][1] <= 1
+    assert chosen["same_topic"][0] is None or 0 <= chosen["same_topic"][0] <= 1
+    if not resample:
+        assert len(chosen["sample_graph"]["texts"]) == len(chosen["sample_graph"]["level"])
     assert chosen["latency_ms"]["1"] > 0 and chosen["latency_ms"]["64"] > 0
     said = []
     study.run(*arguments, resample=resample, say=said.append)

@@ -196,13 +196,16 @@ def length_strata(lengths: Int[np.ndarray, "n"], strata: int = 5) -> list[tuple[
     return [(int(values[stratum == k][0]), int(values[stratum == k][-1])) for k in np.unique(stratum)]
 
 
-def length_accuracy(lengths: Int[np.ndarray, "n"], correct: Bool[np.ndarray, "n"], strata: int = 5) -> Figure:
-    """Accuracy on short to long texts, with 95 % Wilson intervals and the number of documents of each stratum.
+def length_accuracy(
+    lengths: Int[np.ndarray, "n"], correct: Bool[np.ndarray, "n"], strata: int = 5, unit: str = "length in tokens"
+) -> Figure:
+    """Accuracy on small to large documents, with 95 % Wilson intervals and the number of documents of each stratum.
 
     Args:
-      lengths: tokens of each document, as the encoder counts them.
+      lengths: size of each document.
       correct: whether its prediction was right.
       strata: number of strata wanted, by quantiles of the length.
+      unit: what sizes count: "length in tokens", "posts".
     """
     lengths, correct = np.asarray(lengths), np.asarray(correct, bool)
     if not len(lengths) or lengths.shape != correct.shape:
@@ -223,7 +226,7 @@ def length_accuracy(lengths: Int[np.ndarray, "n"], correct: Bool[np.ndarray, "n"
     spans = [f"{low}" if low == high else f"{low} to {high}" for low, high in ranges]
     ax.set_xticks(x, [f"{span}\nn = {int(i.sum()):,}" for span, i in zip(spans, inside)])
     ax.set_xlim(-0.5, len(ranges) - 0.3)
-    ax.set(xlabel="length of the text (tokens)", ylabel="accuracy (%)", title="Accuracy by length of the text")
+    ax.set(xlabel=unit, ylabel="accuracy (%)", title=f"Accuracy by {unit}")
     _tidy(ax)
     ax.grid(False, axis="x")
     ax.legend(frameon=False, loc="best")
@@ -252,6 +255,24 @@ def setting_dots(
     ax.set_yticks(range(len(names)), [textwrap.shorten(name, 60, placeholder=" ...") for name in names], fontsize=8)
     ax.invert_yaxis()
     ax.set_xlabel(f"{label}: seeds (dots), mean and 95 % interval (diamond, bar)")
+    return figure
+
+
+def before_after(names: Sequence[str], values: Sequence[tuple[Sequence[float], Sequence[float]]], label: str) -> Figure:
+    """A row a setting: means over seeds before (circle) and after (diamond) temperature scaling, bars of one sd."""
+    figure = new_figure(8, 1.8 + 0.34 * len(names))
+    ax = figure.subplots()
+    _tidy(ax)
+    for column, (told, colour, marker) in enumerate((("before", VERMILION, "o"), ("after", BLUE, "D"))):
+        means = [float(np.mean(pair[column])) for pair in values]
+        spread = [float(np.std(pair[column], ddof=1)) if len(pair[column]) > 1 else 0.0 for pair in values]
+        place = np.arange(len(names)) + 0.24 * (column - 0.5)
+        ax.errorbar(means, place, xerr=spread, fmt=marker, color=colour, markersize=5, capsize=3, label=f"{told} scaling")
+    ax.set_yticks(range(len(names)), [textwrap.shorten(name, 60, placeholder=" ...") for name in names], fontsize=8)
+    ax.invert_yaxis()
+    ax.set_xlim(left=0)
+    ax.set_xlabel(f"{label}: mean and standard deviation over seeds")
+    ax.legend(frameon=False, fontsize=8)
     return figure
 
 

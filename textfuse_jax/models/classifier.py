@@ -32,6 +32,8 @@ class TextGraphClassifier(nn.Module):
       document_taps: taps whose means over the document are joined to the pooled graph, so that the graph only adds; ():
         the graph alone.
       lexical: None: the encoder's features are all that is seen; else vectors of the document's words join them.
+      edge_tap: the tap whose features the edges are made from, e.g. ``"06/phrase"``: behind a frozen encoder a static graph;
+        None: the nodes' own features, so that the graph changes as the pyramid learns.
     """
 
     encoder: Callable | None
@@ -43,6 +45,7 @@ class TextGraphClassifier(nn.Module):
     self_loops: bool = True
     document_taps: tuple[str, ...] = ()
     lexical: Callable | None = None
+    edge_tap: str | None = None
 
     def __call__(self, rows: TokenRows, *, train: bool) -> tuple[Float[Array, "r s c"], Out]:
         """Logits of each slot, and what every part put out.
@@ -61,7 +64,7 @@ class TextGraphClassifier(nn.Module):
                 raise ValueError("a classifier with a pyramid needs a pooling, got None; e.g. textfuse_jax.models.pooling:Mean")
             nodes, made = self.pyramid(taps, rows, saliency=out.get("encoder/saliency"), train=train)
             out |= made
-            nodes, made = self._join_edges(nodes, "encoder/saliency" in out)
+            nodes, made = self._join_edges(nodes, self._edge_features(nodes, taps, rows), "encoder/saliency" in out)
             out |= made | {"graph": nodes}
             if self.propagate is not None:
                 nodes, made = self.propagate(nodes, train=train)
@@ -83,7 +86,19 @@ class TextGraphClassifier(nn.Module):
         logits, made = self.head(z, train=train)
         return logits, out | made
 
-    def _join_edges(self, nodes: NodeRows, has_saliency: bool) -> tuple[NodeRows, Out]:
+    def _edge_features(self, nodes: NodeRows, taps: Taps, rows: TokenRows) -> Array:
+        """What the similarity of nodes is taken of [r, u, d]."""
+        if self.edge_tap is None:
+            return nodes.features
+        if self.edge_tap not in taps:
+            raise ValueError(f"edge_tap {self.edge_tap!r} is not among the encoder's taps {sorted(taps)}; add it to them")
+        scales = getattr(self.pyramid, "nodes", None)
+        if scales is None:
+            raise ValueError(f"edge_tap {self.edge_tap!r} needs a pyramid that tells its node scales in an attribute nodes")
+        seen = [resample(taps[self.edge_tap], rows, parse_tap(self.edge_tap)[1], scale) for scale in scales]
+        return jnp.concatenate(seen, axis=1).astype(nodes.features.dtype)
+
+    def _join_edges(self, nodes: NodeRows, seen: Array, has_saliency: bool) -> tuple[NodeRows, Out]:
         kinds = self.edges if isinstance(self.edges, tuple) else () if self.edges is None else (self.edges,)
         for kind in kinds:
             function = getattr(kind, "func", kind)  # of a functools.partial
@@ -96,7 +111,8 @@ class TextGraphClassifier(nn.Module):
                     "saliency edges need an encoder that puts out 'encoder/saliency'; "
                     "use textfuse_jax.models.edges:LearnedSaliency with this one"
                 )
-        nodes, out = edge_kinds.union(*kinds)(nodes)
+        linked, out = edge_kinds.union(*kinds)(nodes.replace(features=seen))
+        nodes = linked.replace(features=nodes.features)
         return (edge_kinds.add_self_loops(nodes) if self.self_loops else nodes), out
 
 
@@ -106,7 +122,7 @@ def build_model(config: ConfigDict | Mapping[str, Any], encoder: Callable | None
     Args:
       config: a ConfigDict or dict with the fields ``levels``, ``nodes``, ``width``; for each slot of pyramid, propagate, pooling
         and head its name and ``<slot>_args``; ``edges``, a tuple of names, and ``edges_args``, keyed by what follows the
-        colon; ``document_taps``; ``self_loops``.
+        colon; ``document_taps``; ``edge_tap``; ``self_loops``.
       encoder: what fills the encoder slot.
       classes: number of logits.
 
@@ -142,6 +158,7 @@ def build_model(config: ConfigDict | Mapping[str, Any], encoder: Callable | None
         self_loops=config.get("self_loops", True),
         document_taps=tuple(config.get("document_taps") or ()),
         lexical=part("lexical"),
+        edge_tap=config.get("edge_tap") or None,
     )
 
 
@@ -156,6 +173,8 @@ def taps_of(config: ConfigDict | Mapping[str, Any]) -> tuple[str, ...]:
         else:
             taps.update(args.get("levels", config["levels"]))
     taps.update(config.get("document_taps") or ())
+    if config.get("edge_tap"):
+        taps.add(config["edge_tap"])
     return tuple(sorted(taps))
 
 

@@ -1,0 +1,95 @@
+"""What a study tells of its graphs: how many edges, how alike the nodes become, whether edges stay in a topic, a sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.topic_edges import join_neighbours, same_topic_share
+from textfuse_jax.evaluation.graph_drawing import document_graph
+from textfuse_jax.segments import segment_count, segment_sum
+from textfuse_jax.training import sweep
+from textfuse_jax.types import SCALES
+
+BATCHES = 8
+SAMPLE_UNITS = (8, 24)
+
+
+def graph_facts(program: sweep.Trials) -> dict[str, list[float]]:
+    """Of some validation documents: edges a node (self-loops not counted), and the mean cosine of two nodes of a document
+    after the last round of messages, 1 where all have become the same."""
+    if program.config.model.pyramid in (None, ""):
+        return {}
+
+    def read(rows, out):
+        nodes, graph = out["nodes"], out["graph"]
+        inside = nodes.document < nodes.slots
+        edges = (graph.receivers < nodes.document.shape[1]) & (graph.receivers != graph.senders)
+        unit = nodes.features / jnp.maximum(jnp.linalg.norm(nodes.features, axis=-1, keepdims=True), 1e-9)
+        count = segment_count(nodes.document, nodes.slots)
+        square = (segment_sum(unit, nodes.document, nodes.slots) ** 2).sum(-1)
+        pairs = count * (count - 1)
+        return edges.sum() / inside.sum(), jnp.where(pairs > 0, square - count, 0).sum() / jnp.maximum(pairs.sum(), 1)
+
+    edges, cosine = program.outputs(read)
+    return {"edges_a_node": [round(float(x), 3) for x in edges], "cosine_of_nodes": [round(float(x), 4) for x in cosine]}
+
+
+def construction_facts(program: sweep.Trials) -> dict[str, list[Any]]:
+    """``graph_facts``, the share of edges that join units of one topic (``topic_edges``) beside that of all pairs, over the first
+    ``BATCHES`` batches of validation, and a sample graph."""
+    facts: dict[str, list[Any]] = graph_facts(program)
+    if not facts:
+        return {}
+    scales = program.config.model.nodes
+
+    def read(rows, out):
+        return same_topic_share(rows, out["graph"], scales)
+
+    found = np.stack([program.outputs(read, batch, join_neighbours) for batch in range(min(BATCHES, program.held_batches))])
+    share, chance, count = np.moveaxis(found, 1, 0)  # [batches, trials] each
+    total = count.sum(0)
+    facts["same_topic"] = [
+        None if n == 0 else round(float(x), 4) for x, n in zip((share * count).sum(0) / np.maximum(total, 1), total)
+    ]
+    facts["same_topic_of_all_pairs"] = [round(float(x), 4) for x in chance.mean(0)]
+    return facts | {"sample_graph": sample_graphs(program)}
+
+
+def attention_facts(program: sweep.Trials) -> dict[str, list[Any]]:
+    """Where pooling looks: the sample document with the share of each unit; nothing of a model without units."""
+    return {} if program.config.model.pyramid in (None, "") else {"sample_graph": sample_graphs(program)}
+
+
+def sample_graphs(program: sweep.Trials) -> list[dict[str, Any] | None]:
+    """Of each trial the graph of the first validation document that has ``SAMPLE_UNITS`` nodes: the same document for all of
+    one node kind. Texts, levels, parents, edges and pooling's attention (``beta``), as ``graph_drawing.DocumentGraph`` has them;
+    None: there is no such document."""
+    scales = [scale for scale in SCALES if scale in program.config.model.nodes]
+    rows, corpus = program.held_rows(), program.material.corpus
+    encoded = program.material.encoded["validation"]
+    units = sum(encoded.counts[scale] for scale in scales)
+    fits = [p for p in np.flatnonzero((units >= SAMPLE_UNITS[0]) & (units <= SAMPLE_UNITS[1]) & (encoded.weight == 1))]
+    fits = [p for p in fits if (np.asarray(rows.example) == encoded.example[p]).any()]
+    if not fits:
+        return [None] * program.count
+    piece = fits[0]
+    row, slot = (int(x[0]) for x in np.nonzero(np.asarray(rows.example) == encoded.example[piece]))
+    fields = ("document", "level", "parent", "senders", "receivers", "weight")
+
+    def read(_, out):
+        beta = {"beta": out["pool/beta"][row]} if "pool/beta" in out else {}
+        return {field: getattr(out["graph"], field)[row] for field in fields} | beta
+
+    found = program.outputs(read)
+    texts = [text for scale in scales for text in encoded.unit_text(int(piece), scale, corpus.validation.texts)]
+    label = corpus.class_names[int(corpus.validation.labels[encoded.example[piece]])]
+    graphs = []
+    for trial in range(program.count):
+        beta = np.asarray(found["beta"][trial]) if "beta" in found else None
+        graph = document_graph(slot, *(np.asarray(found[field][trial]) for field in fields), beta)
+        told = {name: np.asarray(value).round(4).tolist() for name, value in graph._asdict().items() if value is not None}
+        graphs.append(told | {"texts": texts, "label": label, "scales": scales})
+    return graphs
