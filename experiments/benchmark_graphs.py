@@ -35,7 +35,8 @@ from sklearn.feature_extraction.text import HashingVectorizer
 
 from textfuse_jax.data import ag_news
 from textfuse_jax.data.cascade_rows import cascade_batches, plan_cascades
-from textfuse_jax.data.cascades import Cascades, pheme
+from textfuse_jax.data.cascade_sets import pheme
+from textfuse_jax.data.cascades import Cascades
 from textfuse_jax.data.corpus import stratified_order
 from textfuse_jax.data.pipeline import Batches
 from textfuse_jax.data.ragged import bounds, ranges

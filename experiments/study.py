@@ -23,17 +23,20 @@ from ml_collections import ConfigDict
 from configs import agnews_frozen
 from experiments import study_linear
 from experiments.study_training import Materials, Measure, Outcome, Point, train_resampled, train_settings
-from textfuse_jax.config import runlocal, validate
+from textfuse_jax.config import default_config, runlocal, validate
 from textfuse_jax.data.corpus import Corpus, fingerprint
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound, locate
 from textfuse_jax.evaluation.metrics import classification_metrics
 from textfuse_jax.evaluation.records import append_result, environment, hardware, plain, read_results
 from textfuse_jax.evaluation.statistics import resampling_weights
+from textfuse_jax.experiment import differences
 from textfuse_jax.training import setup, sweep
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 WORK = pathlib.Path("runs") / "studies"
 METRICS = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "auc_ovr", "nll", "ece", "brier")
+DEFAULTS = 1
+"""Number of the defaults in textfuse_jax/config.py, as far as studies rely on them."""
 LOCAL_SETTINGS = 3
 """Settings of a study that ``runlocal`` trains."""
 RATES = (5e-4, 1e-3, 3e-3, 1e-2, 3e-2)
@@ -296,10 +299,14 @@ def _draws(values: np.ndarray, resamples: int = 2000) -> np.ndarray:
 
 
 def protocol(base: ConfigDict, setting: Setting, seeds: int, resample: bool) -> str:
-    """A digest of all that a setting's line depends on; a line of another protocol is not taken for done."""
-    config = sweep.with_fields(base, setting.fields)
+    """A digest of all that a setting's line depends on; a line of another protocol is not taken for done.
+
+    Of the config the fields that differ from the defaults, so that a new field leaves old lines valid; whoever changes a
+    default that studies rely on raises ``DEFAULTS``.
+    """
+    config = differences(default_config(), sweep.with_fields(base, setting.fields))
     fit = setting.fit.__name__ if setting.fit else ""
-    told = [json.loads(config.to_json_best_effort()), seeds, resample, setting.against, fit, plain(list(setting.points))]
+    told = [DEFAULTS, config, seeds, resample, setting.against, fit, plain(list(setting.points))]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

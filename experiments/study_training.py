@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -213,14 +214,13 @@ def calibrated(held: np.ndarray, test: np.ndarray, corpus: Corpus) -> dict[str, 
 
 
 def _fields(config: ConfigDict, settings: Sequence[Any], grids: Sequence[Sequence[Point]]) -> list[str]:
-    """The traced fields in which the trials differ."""
-    names = {field for setting in settings for field in setting.fields} | {f for grid in grids for p in grid for f in p}
-    return sorted(
-        field
-        for field in names
-        if any(s.fields.get(field, _value(config, field)) != _value(config, field) for s in settings)
-        or any(field in point for grid in grids for point in grid)
-    )
+    """The traced fields that trials set: numbers that the config hasn't got already, and those of the grids."""
+    own = {field for s in settings for field, value in s.fields.items() if _traced(value) and value != _value(config, field)}
+    return sorted(own | {field for grid in grids for point in grid for field in point})
+
+
+def _traced(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _facts(results: Sequence[Mapping[str, Any]], program: sweep.Trials, material: setup.Material) -> dict[str, Any]:
@@ -237,7 +237,6 @@ def _validation(results: Sequence[Mapping[str, Any]]) -> dict[str, list[float | 
 
 
 def _value(config: ConfigDict, field: str) -> Any:
-    part: Any = config
-    for name in field.split("."):
-        part = part[name]
-    return part
+    """The config's value; None for an argument of a part that the config doesn't give."""
+    *path, name = field.split(".")
+    return functools.reduce(lambda part, key: part[key], path, config).get(name)

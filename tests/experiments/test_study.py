@@ -49,6 +49,19 @@ def test_the_command_line_of_every_study(name, arguments, monkeypatch, tmp_path)
     assert reference in {s.name for s in settings} and base.data.train_rows == (96 if arguments else base.data.train_rows)
 
 
+@pytest.mark.parametrize("name", STUDIES)
+def test_trials_of_a_program_set_numbers_alone(name):
+    """A part's arguments, or one that the config doesn't give, are no field of a trial."""
+    base = study.frozen()
+    for shared, group in study.grouped(importlib.import_module(f"experiments.{name}").SETTINGS):
+        config = sweep.with_fields(base, shared)
+        for field in study_training._fields(config, group, [s.points for s in group]):
+            default = study_training._value(config, field)
+            values = [s.fields.get(field, default) for s in group]
+            values += [point[field] for s in group for point in s.points if field in point]
+            assert all(isinstance(v, (int, float)) for v in values) and sweep.is_traced(field, [v or 1 for v in values])
+
+
 def test_settings_that_differ_in_rates_share_a_program():
     settings = [study.Setting(f"{rate}", {"optimizer.learning_rate": rate}) for rate in (1e-3, 1e-2)]
     settings.append(study.Setting("wide", {"model.width": 8}))

@@ -57,7 +57,7 @@ def test_a_trial_among_many_ends_as_it_does_alone(setting):
 
 def test_folds_hold_out_what_they_train_without(setting):
     config, material = setting
-    fold = sweep.folds_of(material.corpus, 3, 0)
+    fold = setup.folds_of(material.corpus.train.labels, 3, 0)
     labels = material.corpus.train.labels
     for k in range(3):
         for name in np.unique(labels):

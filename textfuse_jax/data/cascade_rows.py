@@ -131,7 +131,7 @@ def assemble_cascades(
 
     Args:
       cascades: what the plan was made of.
-      features: of every post, in the order of ``cascades.texts``; gathered here, so a memory map will do. None:
+      features: of every post that was read, by ``cascades.post``; gathered here, so a memory map will do. None:
         width 0, the model gathers by ``post``.
       plan: the plan.
       batch: index of the batch in the plan.
@@ -164,7 +164,7 @@ def assemble_cascades(
     receivers = {"both": (child, parent), "top_down": (child,), "bottom_up": (parent,)}[direction]
     senders, receivers = np.concatenate(senders, 1), np.concatenate(receivers, 1)
     place = row * s + slot
-    post = scattered(u, len(cascades.texts), node, posts)
+    post = scattered(u, cascades.posts, node, cascades.post[posts])
     nodes = NodeRows(
         features=_features(features, post),
         document=scattered(u, s, node, np.repeat(slot, sizes)),
@@ -175,6 +175,7 @@ def assemble_cascades(
         receivers=receivers,
         weight=(senders < u).astype(np.float32),
         slots=s,
+        time=scattered(u, -1, node, np.nan_to_num(cascades.minutes[posts], nan=-1), np.float32),
     )
     return CascadeRows(
         nodes=nodes,
@@ -226,8 +227,8 @@ def cascade_batches(
         raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, got {direction!r}")
     if epochs < 1:
         raise ValueError(f"epochs must be >= 1, got {epochs}")
-    if features is not None and (features.ndim != 2 or len(features) != len(cascades.texts)):
-        raise ValueError(f"features must have a row for each of the {len(cascades.texts)} posts, got shape {features.shape}")
+    if features is not None and (features.ndim != 2 or len(features) != cascades.posts):
+        raise ValueError(f"features must have a row for each of the {cascades.posts} posts, got shape {features.shape}")
     if weights is not None and len(weights) != len(cascades):
         raise ValueError(f"weights must have one entry for each of the {len(cascades)} cascades, got {len(weights)}")
     plans = [

@@ -1,7 +1,8 @@
 """Cascades: a source post and the replies below it, read from JSON lines into flat arrays.
 
 A line is one cascade: ``id``, ``texts`` (source first), ``parent`` (index of the post replied to, -1 for the source), and where
-known ``delay_min`` (minutes since the source) and ``event``. The texts stay in the file; nothing is repaired or cut.
+known ``delay_min`` (minutes since the source) and ``event``. The texts stay in the file; nothing is repaired or cut. Where the sets
+that are usually compared on come from stands in ``cascade_sets``.
 """
 
 from __future__ import annotations
@@ -16,18 +17,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from textfuse_jax.data.corpus import DataError, DataNotFound
+from textfuse_jax.data.corpus import DataError
 from textfuse_jax.data.ragged import bounds as bounds_of
 from textfuse_jax.data.ragged import ranges
 from textfuse_jax.data.tabular import read_table
 
-PHEME = "pheme.jsonl.gz"
-PHEME_TASKS: dict[str, tuple[str, dict[str, str | None]]] = {
-    "rumour": ("rumour", {"0": "non-rumour", "1": "rumour"}),
-    "veracity": ("veracity", {"": None, "true": "true", "false": "false", "unverified": "unverified"}),
-    "four": ("veracity", {"": "non-rumour", "true": "true", "false": "false", "unverified": "unverified"}),
-}
-"""Task -> column and the class of each of its values; None leaves a cascade out (veracity is of rumours only)."""
+SHOWN = 20  # faults that one message lists; the rest is counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +48,13 @@ class Cascades:
       class_names: name of class k at position k.
       events: what each cascade is about, "" where that isn't known; folds may leave one out.
       bounds: see above.
-      texts: text of each post, never blank.
+      texts: text of each post; blank only for a post that is known to have none (a bare repost), never for the source.
       parent: place in its own cascade of the post that each post replies to; -1 for the source. All paths end at the source.
       minutes: of each post, since the source; NaN where that isn't known.
+      bags: words of each post, separated by blanks, where a release gives them apart from the text; None: those of the texts.
+      post: place of each post among all posts that were read, whatever is taken or cut: its row in arrays of features.
+      posts: number of all posts that were read.
+      warnings: what was left out while reading, and why.
     """
 
     name: str
@@ -67,6 +66,15 @@ class Cascades:
     texts: list[str]
     parent: Int[np.ndarray, "k"]
     minutes: Float[np.ndarray, "k"]
+    bags: list[str] | None = None
+    post: Int[np.ndarray, "k"] = dataclasses.field(default=None)  # type: ignore[assignment]
+    posts: int = 0
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.post is None:
+            object.__setattr__(self, "post", np.arange(len(self.texts), dtype=np.int32))
+            object.__setattr__(self, "posts", len(self.texts))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -92,102 +100,176 @@ class Cascades:
         """The cascades at these indices, in this order."""
         cascades = np.asarray(cascades, np.int64)
         posts = self.posts_of(cascades)
-        return dataclasses.replace(
+        whole = dataclasses.replace(
             self,
             ids=[self.ids[i] for i in cascades],
             labels=self.labels[cascades],
             events=[self.events[i] for i in cascades],
             bounds=bounds_of(self.sizes[cascades]),
+        )
+        return whole.with_posts(posts, self.parent[posts])
+
+    def with_posts(self, posts: Int[np.ndarray, "j"], parent: Int[np.ndarray, "j"]) -> Cascades:
+        """``self``, whose bounds are already those of the result, with these posts and their new parents."""
+        return dataclasses.replace(
+            self,
             texts=[self.texts[i] for i in posts],
-            parent=self.parent[posts],
+            bags=None if self.bags is None else [self.bags[i] for i in posts],
+            parent=np.asarray(parent, np.int32),
             minutes=self.minutes[posts],
+            post=self.post[posts],
         )
 
-
-def pheme(root: str | os.PathLike | None = None, task: str = "rumour") -> Cascades:
-    """PHEME: 6,425 threads of nine events (Zubiaga et al. 2016; Kochkina et al. 2018).
-
-    Args:
-      root: folder that holds ``PHEME``; None: the environment variable TEXTFUSE_DATA.
-      task: a key of ``PHEME_TASKS``: rumour or not; veracity of the rumours; non-rumour beside the three veracities.
-
-    Raises:
-      DataNotFound: the file isn't there.
-      DataError: as ``read_cascades``.
-    """
-    if task not in PHEME_TASKS:
-        raise DataError(f"the task of PHEME must be one of {', '.join(PHEME_TASKS)}, got {task!r}")
-    root = root or os.environ.get("TEXTFUSE_DATA")
-    if not root or not (pathlib.Path(root) / PHEME).is_file():
-        where = f"{PHEME} in {root}" if root else "TEXTFUSE_DATA, which is not set"
-        raise DataNotFound(
-            f"PHEME was not found. Looked for: {where}. Set TEXTFUSE_DATA (or pass root) to a folder with {PHEME}, one thread a "
-            "line: id, texts (source first), parent, delay_min, event, rumour (0 or 1), veracity ('' for non-rumours)"
-        )
-    column, classes = PHEME_TASKS[task]
-    return read_cascades(pathlib.Path(root) / PHEME, column, classes, name=f"pheme:{task}")
+    @property
+    def sources(self) -> Int[np.ndarray, "n"]:
+        """Index of the source post of each cascade."""
+        return self.bounds[:-1]
 
 
 def read_cascades(
-    path: str | os.PathLike, label_column: str, classes: Mapping[str, str | None], *, name: str = "cascades"
+    path: str | os.PathLike,
+    label_column: str,
+    classes: Mapping[str, str | None] | None = None,
+    *,
+    name: str = "cascades",
+    drop_broken: bool = False,
 ) -> Cascades:
     """The cascades of a file of JSON lines, ``.jsonl`` or ``.jsonl.gz``.
 
     Args:
-      path: the file; its fields stand in the module's docstring.
+      path: the file; its fields stand in the module's docstring. ``time`` is read where there is no ``delay_min``.
       label_column: field that tells the class.
-      classes: value of that field, as text -> name of its class, in the order of the classes; None leaves such cascades out.
+      classes: value of that field, as text -> name of its class, in the order of the classes; None as a class leaves such
+        cascades out. None: the sorted values are the classes.
       name: of the result.
+      drop_broken: leave cascades out that can't be used, with a warning that lists them; else they are an error.
 
     Raises:
       DataNotFound: there is no such file.
       DataError: a label outside ``classes``, an id that comes twice, no posts, a blank text, lists of different lengths, a parent
-        that doesn't exist, or replies in a circle; file, row, column, value and fix are named. A reply to a post outside the
-        cascade must hang from the source, as in PHEME's file.
+        that doesn't exist, or replies in a circle; all of them are listed with file, row, column, value and fix. A reply to a
+        post outside the cascade must hang from the source, as in PHEME's file.
     """
     table = read_table(pathlib.Path(path))
     columns = {key: table.column(key) for key in ("id", "texts", "parent", label_column)}
     blank = [None] * len(table)
-    delays, events = table.columns.get("delay_min", blank), table.columns.get("event", blank)
-    class_names = tuple(dict.fromkeys(k for k in classes.values() if k is not None))
-    seen: dict[str, int] = {}
-    labels, kept, sizes, texts, parents, minutes = [], [], [], [], [], []
+    delays = table.columns.get("delay_min", table.columns.get("time", blank))
+    events = table.columns.get("event", blank)
+    if classes is None:
+        classes = {value: value for value in sorted({str(value) for value in columns[label_column]})}
+    builder = Builder(name, tuple(dict.fromkeys(k for k in classes.values() if k is not None)))
     for i, row in enumerate(table.rows):
         place = f"{table.source}, row {row}, column"
         value, identity = str(columns[label_column][i]), str(columns["id"][i])
         if value not in classes:
-            raise DataError(f"{place} {label_column!r}: {value!r} is none of {', '.join(map(repr, classes))}; correct the row")
-        if seen.setdefault(identity, row) != row:
-            raise DataError(f"{place} 'id': {identity!r} is that of row {seen[identity]} too; give each cascade its own")
-        if classes[value] is None:
+            builder.faults.append(
+                f"{place} {label_column!r}: {value!r} is none of {', '.join(map(repr, classes))}; correct the row"
+            )
             continue
-        posts = _texts(place, columns["texts"][i])
-        parents.append(_parents(place, columns["parent"][i], len(posts)))
-        minutes.append(_minutes(place, delays[i], len(posts)))
-        labels.append(class_names.index(classes[value]))
-        kept.append(i)
-        sizes.append(len(posts))
-        texts += posts
-    if not kept:
-        raise DataError(f"{table.source} holds no cascade of {', '.join(class_names)}; check column {label_column!r}")
-    return Cascades(
-        name=name,
-        ids=[str(columns["id"][i]) for i in kept],
-        labels=np.array(labels, np.int32),
-        class_names=class_names,
-        events=["" if events[i] is None else str(events[i]) for i in kept],
-        bounds=bounds_of(np.array(sizes)),
-        texts=texts,
-        parent=np.concatenate(parents),
-        minutes=np.concatenate(minutes),
+        event = "" if events[i] is None else str(events[i])
+        builder.add(
+            identity, classes[value], columns["texts"][i], columns["parent"][i], delays[i], event, place=place, row=f"row {row}"
+        )
+    return builder.built(
+        f"{table.source} holds no cascade of {', '.join(builder.class_names)}; check column {label_column!r}", drop_broken
     )
 
 
-def _texts(place: str, texts: Any) -> list[str]:
+class Builder:
+    """Takes cascades one by one, checks each, and lays them end to end.
+
+    Args:
+      name, class_names: of the result.
+
+    Attributes:
+      faults: what was wrong with cascades that couldn't be taken, one line each.
+    """
+
+    def __init__(self, name: str, class_names: tuple[str, ...]):
+        self.name, self.class_names, self.faults = name, class_names, []
+        self._rows: dict[str, str] = {}
+        self._labels: list[int] = []
+        self._ids: list[str] = []
+        self._events: list[str] = []
+        self._texts: list[str] = []
+        self._bags: list[str] = []
+        self._sizes, self._parents, self._minutes = [], [], []
+
+    def add(
+        self,
+        identity: str,
+        class_name: str | None,
+        texts: Any,
+        parent: Any,
+        minutes: Any = None,
+        event: str = "",
+        *,
+        place: str,
+        row: str = "",
+        bags: list[str] | None = None,
+        blank: bool = False,
+    ) -> None:
+        """Takes a cascade, or notes what is wrong with it.
+
+        Args:
+          class_name: None leaves the cascade out.
+          place: where it stands, for messages; ends before the quoted name of a column.
+          row: how another cascade of the same id is told where this one stands.
+          bags: see ``Cascades``; all cascades have them, or none.
+          blank: whether a post other than the source may be without text.
+        """
+        try:
+            if self._rows.setdefault(identity, row) != row:
+                before = self._rows[identity]
+                raise DataError(f"{place} 'id': {identity!r} is that of {before} too; give each cascade its own")
+            if class_name is None:
+                return
+            checked = _texts(place, texts, blank)
+            parents, known = _parents(place, parent, len(checked)), _minutes(place, minutes, len(checked))
+        except DataError as fault:
+            self.faults.append(str(fault))
+            return
+        self._ids.append(identity)
+        self._labels.append(self.class_names.index(class_name))
+        self._events.append(event)
+        self._sizes.append(len(checked))
+        self._texts += checked
+        self._bags += bags or []
+        self._parents.append(parents)
+        self._minutes.append(known)
+
+    def built(self, empty: str, drop_broken: bool = False) -> Cascades:
+        """The cascades taken.
+
+        Raises:
+          DataError: some had faults and ``drop_broken`` isn't set; there is none (the message is ``empty``).
+        """
+        told = "\n  ".join(self.faults[:SHOWN]) + (f"\n  and {len(self.faults) - SHOWN} more" if len(self.faults) > SHOWN else "")
+        count = f"{len(self.faults)} cascades can't be used" if len(self.faults) > 1 else ""
+        if self.faults and not drop_broken:
+            raise DataError((f"{count}:\n  " if count else "") + told)
+        if not self._ids:
+            raise DataError(empty)
+        return Cascades(
+            name=self.name,
+            ids=self._ids,
+            labels=np.array(self._labels, np.int32),
+            class_names=self.class_names,
+            events=self._events,
+            bounds=bounds_of(np.array(self._sizes)),
+            texts=self._texts,
+            parent=np.concatenate(self._parents),
+            minutes=np.concatenate(self._minutes),
+            bags=self._bags or None,
+            warnings=(f"{len(self.faults)} broken cascades left out:\n  {told}",) if self.faults else (),
+        )
+
+
+def _texts(place: str, texts: Any, blank: bool) -> list[str]:
     if not isinstance(texts, list) or not texts:
         raise DataError(f"{place} 'texts': a list of at least one text is needed, got {texts!r}; write the source post's first")
     for j, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or not (text.strip() or (blank and j)):
             raise DataError(
                 f"{place} 'texts': post {j} is {text!r}, without text; write it, or remove the post, hang its replies from the "
                 "post it replied to and lower the parents behind it by one"

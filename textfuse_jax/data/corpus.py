@@ -12,6 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+TRAIN, VALIDATION, TEST = 1, 2, 4
+"""What a document is to a fold: bits, since a published protocol may choose its epoch on the test documents."""
+
 
 class DataError(ValueError):
     """Input that can't be used as it is; the message names file, row, column, value and the fix."""

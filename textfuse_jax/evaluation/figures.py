@@ -196,13 +196,16 @@ def length_strata(lengths: Int[np.ndarray, "n"], strata: int = 5) -> list[tuple[
     return [(int(values[stratum == k][0]), int(values[stratum == k][-1])) for k in np.unique(stratum)]
 
 
-def length_accuracy(lengths: Int[np.ndarray, "n"], correct: Bool[np.ndarray, "n"], strata: int = 5) -> Figure:
-    """Accuracy on short to long texts, with 95 % Wilson intervals and the number of documents of each stratum.
+def length_accuracy(
+    lengths: Int[np.ndarray, "n"], correct: Bool[np.ndarray, "n"], strata: int = 5, unit: str = "length in tokens"
+) -> Figure:
+    """Accuracy on small to large documents, with 95 % Wilson intervals and the number of documents of each stratum.
 
     Args:
-      lengths: tokens of each document, as the encoder counts them.
+      lengths: size of each document.
       correct: whether its prediction was right.
       strata: number of strata wanted, by quantiles of the length.
+      unit: what sizes count: "length in tokens", "posts".
     """
     lengths, correct = np.asarray(lengths), np.asarray(correct, bool)
     if not len(lengths) or lengths.shape != correct.shape:
@@ -223,7 +226,7 @@ def length_accuracy(lengths: Int[np.ndarray, "n"], correct: Bool[np.ndarray, "n"
     spans = [f"{low}" if low == high else f"{low} to {high}" for low, high in ranges]
     ax.set_xticks(x, [f"{span}\nn = {int(i.sum()):,}" for span, i in zip(spans, inside)])
     ax.set_xlim(-0.5, len(ranges) - 0.3)
-    ax.set(xlabel="length of the text (tokens)", ylabel="accuracy (%)", title="Accuracy by length of the text")
+    ax.set(xlabel=unit, ylabel="accuracy (%)", title=f"Accuracy by {unit}")
     _tidy(ax)
     ax.grid(False, axis="x")
     ax.legend(frameon=False, loc="best")

@@ -130,14 +130,14 @@ def draw_document_graph(
     if not 0 < n <= MAX_NODES or len(texts) != n:
         raise ValueError(f"need 1 to {MAX_NODES} nodes and a text for each, got {n} nodes and {len(texts)} texts")
     depth, holders = int(graph.level.max()) - graph.level, set(np.asarray(graph.parent).tolist())
-    boxes, bottom = [_Box(0, 0, 0, "")] * n, 0.0
+    boxes, bottom = [Box(0, 0, 0, "")] * n, 0.0
     for node in reading_order(graph.level, graph.parent):
         kept = HOLDER_LINES if node in holders else None
-        lines = textwrap.wrap(_printable(texts[node]), WRAP - 6 * int(depth[node]), max_lines=kept, placeholder=" …")
+        lines = textwrap.wrap(printable(texts[node]), WRAP - 6 * int(depth[node]), max_lines=kept, placeholder=" …")
         lines = lines or ["(empty)"]
         height = LINE * len(lines) + 0.13
         bottom += GAP if graph.level[node] == 0 else 2 * GAP
-        boxes[node] = _Box(INDENT * float(depth[node]), bottom, height, "\n".join(lines))
+        boxes[node] = Box(INDENT * float(depth[node]), bottom, height, "\n".join(lines))
         bottom += height
     page = (WIDTH + ARCS + 2 * MARGIN, bottom + HEAD + FOOT)
     figure = new_figure(*page)
@@ -146,20 +146,20 @@ def draw_document_graph(
     ax.set(xlim=(0, WIDTH + ARCS), ylim=(bottom, 0))
     ax.axis("off")
     _draw_edges(ax, graph, boxes, level_names)
-    _draw_boxes(figure, ax, boxes, graph.beta)
+    draw_boxes(figure, ax, boxes, graph.beta)
 
     verdict = [f"label {label}"] if label is not None else []
     if predicted is not None:
         verdict.append(f"predicted {predicted}" + ("" if probability is None else f" with {100 * probability:.1f} %"))
     x, y = MARGIN / page[0], 1 - 0.12 / page[1]
     figure.text(
-        x, y, textwrap.shorten(_printable(title), 88, placeholder=" …"), fontsize=11, weight="bold", va="top", parse_math=False
+        x, y, textwrap.shorten(printable(title), 88, placeholder=" …"), fontsize=11, weight="bold", va="top", parse_math=False
     )
     figure.text(x, y - 0.24 / page[1], ", ".join(verdict), fontsize=10, va="top", parse_math=False)
     return figure
 
 
-class _Box(NamedTuple):
+class Box(NamedTuple):
     """Where a unit stands, in inches from the upper left corner of the drawing, and its wrapped text."""
 
     left: float
@@ -172,12 +172,21 @@ class _Box(NamedTuple):
         return self.top + self.height / 2
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """The text without control characters, for which no font has a glyph."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def _draw_boxes(figure: Figure, ax: Axes, boxes: Sequence[_Box], beta: Float[np.ndarray, "u"] | None) -> None:
+def draw_boxes(
+    figure: Figure,
+    ax: Axes,
+    boxes: Sequence[Box],
+    beta: Float[np.ndarray, "u"] | None,
+    label: str = "pooling attention $\\beta$ of the unit",
+    edges: Sequence[str] | None = None,
+    right: float = WIDTH,
+) -> None:
+    """The boxes with their texts, filled by ``beta``, whose scale gets the ``label``; ``edges``: colour of each border."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap, Normalize
     from matplotlib.patches import FancyBboxPatch
@@ -186,21 +195,22 @@ def _draw_boxes(figure: Figure, ax: Axes, boxes: Sequence[_Box], beta: Float[np.
     scale = Normalize(0.0, max(float(np.max(beta)), 1e-9) if beta is not None else 1.0)
     for node, box in enumerate(boxes):
         fill = "white" if beta is None else colours(scale(float(beta[node])))
-        size = WIDTH - box.left, box.height
-        style = {"boxstyle": "round,pad=0,rounding_size=0.06", "edgecolor": "#555555", "linewidth": 0.8, "clip_on": False}
+        size = right - box.left, box.height
+        style = {"boxstyle": "round,pad=0,rounding_size=0.06", "clip_on": False}
+        style |= {"edgecolor": edges[node] if edges else "#555555", "linewidth": 1.8 if edges else 0.8}
         ax.add_patch(FancyBboxPatch((box.left, box.top), *size, facecolor=fill, zorder=3, **style))
         ax.text(box.left + 0.1, box.middle, box.text, va="center", fontsize=9.5, linespacing=1.25, zorder=4, parse_math=False)
         if beta is not None:
-            ax.text(WIDTH - 0.08, box.middle, f"{beta[node]:.2f}", va="center", ha="right", fontsize=9.5, weight="bold", zorder=4)
+            ax.text(right - 0.08, box.middle, f"{beta[node]:.2f}", va="center", ha="right", fontsize=9.5, weight="bold", zorder=4)
     if beta is not None:
         width, height = figure.get_size_inches()
         bar_axes = figure.add_axes((MARGIN / width, 0.42 / height, 2.2 / width, 0.13 / height))
         bar = figure.colorbar(ScalarMappable(scale, colours), cax=bar_axes, orientation="horizontal")
-        bar.set_label("pooling attention $\\beta$ of the unit", fontsize=9)
+        bar.set_label(label, fontsize=9)
         bar.ax.tick_params(labelsize=8)
 
 
-def _draw_edges(ax: Axes, graph: DocumentGraph, boxes: Sequence[_Box], level_names: Sequence[str]) -> None:
+def _draw_edges(ax: Axes, graph: DocumentGraph, boxes: Sequence[Box], level_names: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path

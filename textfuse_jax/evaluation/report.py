@@ -151,6 +151,7 @@ def write_report(
     figures: Mapping[str, str | os.PathLike],
     warnings: Sequence[str],
     mistakes: Sequence[Mapping[str, Any]] = (),
+    further: Sequence[str] = (),
 ) -> pathlib.Path:
     """Write ``workdir/report.md``.
 
@@ -163,13 +164,14 @@ def write_report(
       figures: caption -> path; paths inside workdir are written relative to it.
       warnings: what the data checks found, one line each.
       mistakes: of ``confident_mistakes``.
+      further: Markdown blocks that follow the results.
 
     Returns:
       The path of the report.
     """
     folder = pathlib.Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [f"# {_cell(result['config'])}, seed {result['seed']}", *_results_section(result)]
+    parts = [f"# {_cell(result['config'])}, seed {result['seed']}", *_results_section(result), *further]
     parts += _figures_section(folder, figures)
     if mistakes:
         parts += ["## Most confident mistakes", "Wrong predictions that the model was surest of; some may be wrong labels."]

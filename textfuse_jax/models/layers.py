@@ -30,7 +30,7 @@ def activation(name: str | Callable) -> Callable[[Array], Array]:
 def normalise(x: Float[Array, "*b d"], norm: str) -> Float[Array, "*b d"]:
     """Layer normalisation for ``norm="layer"``, ``x`` itself for ``"none"``; called inside a compact module.
 
-    Batch normalisation is not offered: its statistics would depend on what shares the batch.
+    Batch normalisation needs to know what is padding: ``batch_norm.BatchNorm``.
 
     Raises:
       ValueError: any other name.

@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float, Shaped
 
+from textfuse_jax.models.batch_norm import BatchNorm
 from textfuse_jax.models.layers import activation, drop, normalise, zero_padding
+from textfuse_jax.models.replies import of_source
 from textfuse_jax.segments import gather, segment_softmax, segment_sum
 from textfuse_jax.types import NodeRows, Out
 
@@ -115,12 +117,15 @@ class GCN(nn.Module):
     The same as PyTorch Geometric's ``GCNConv`` on the same edges.
 
     Each round is  h <- norm(h + dropout(h'))  with ``residual``,  norm(dropout(h'))  without; where the width changes the
-    residual is a linear map of h. A node without edges gets sigma(b) and its residual. ``rounds=0`` is the identity.
+    residual is a linear map of h. Batch norm stands where the graph papers have it, before sigma: h' = sigma(norm(...)), and
+    h <- h + dropout(h'). A node without edges gets sigma(b) and its residual. ``rounds=0`` is the identity.
 
     Attributes:
       width: output width, >= 1.
       rounds: K >= 0.
-      residual, norm ("layer" | "none"), activation (sigma), dropout (rate in [0, 1)): as above.
+      residual, norm ("layer" | "batch" | "none"), activation (sigma), dropout (rate in [0, 1)): as above.
+      root: root enhancement (Bian et al. 2020, BiGCN): after round k each node's features are joined by those its source had
+        before round k; the output has the width of two rounds.
     """
 
     width: int = 256
@@ -129,20 +134,21 @@ class GCN(nn.Module):
     norm: str = "layer"
     activation: str | Callable = "relu"
     dropout: int | float | Array = 0.0
+    root: bool = False
 
     @nn.compact
     def __call__(self, nodes: NodeRows, *, train: bool) -> tuple[NodeRows, Out]:
         """``out`` has ``propagate/coefficient`` [r, e]."""
-        sigma = activation(self.activation)
         c = gcn_coefficients(nodes)
-        h = nodes.features
+        h = own = nodes.features
+        out: Out = {"propagate/coefficient": c}
         for k in range(self.rounds):
             x = nn.Dense(self.width, use_bias=False, name=f"linear_{k}")(h)
             message = aggregate(x[:, :, None], c[..., None], nodes)[:, :, 0]
             bias = self.param(f"bias_{k}", nn.initializers.zeros, (self.width,))
-            update = sigma(message + bias[None, None])
-            h = _round(h, update, self, k, train)
-        return nodes.replace(features=zero_padding(h, nodes.document, nodes.slots)), {"propagate/coefficient": c}
+            h, own, made = _round(h, own, message + bias[None, None], self, k, nodes, train)
+            out |= made
+        return nodes.replace(features=zero_padding(h, nodes.document, nodes.slots)), out
 
 
 class GAT(nn.Module):
@@ -161,7 +167,7 @@ class GAT(nn.Module):
       heads: heads of width / heads features each, concatenated.
       average_last: the last round's heads have ``width`` features each and are averaged.
       edge_weight: whether log w_uv is added; weights below 1e-6 count as 1e-6.
-      residual, norm ("layer" | "none"), activation (sigma), dropout: as in ``GCN``.
+      residual, norm ("layer" | "batch" | "none"), activation (sigma), dropout, root: as in ``GCN``.
       attention_dropout: rate on a_uv.
     """
 
@@ -175,6 +181,7 @@ class GAT(nn.Module):
     activation: str | Callable = "elu"
     dropout: int | float | Array = 0.0
     attention_dropout: int | float | Array = 0.0
+    root: bool = False
 
     @nn.compact
     def __call__(self, nodes: NodeRows, *, train: bool) -> tuple[NodeRows, Out]:
@@ -185,9 +192,9 @@ class GAT(nn.Module):
         """
         if self.heads < 1 or self.width % self.heads:
             raise ValueError(f"GAT width must be a multiple of heads, got width {self.width} and heads {self.heads}")
-        sigma = activation(self.activation)
         r, u = nodes.document.shape
-        h, out = nodes.features, {}
+        h = own = nodes.features
+        out: Out = {}
         for k in range(self.rounds):
             average = self.average_last and k == self.rounds - 1
             size = self.width if average else self.width // self.heads
@@ -205,7 +212,8 @@ class GAT(nn.Module):
             message = aggregate(x, attention, nodes)
             message = message.mean(2) if average else message.reshape(r, u, self.width)
             bias = self.param(f"bias_{k}", nn.initializers.zeros, (self.width,))
-            h = _round(h, sigma(message + bias[None, None]), self, k, train)
+            h, own, made = _round(h, own, message + bias[None, None], self, k, nodes, train)
+            out |= made
         return nodes.replace(features=zero_padding(h, nodes.document, nodes.slots)), out
 
 
@@ -219,14 +227,30 @@ def _convolve(graph: jraph.GraphsTuple) -> jraph.GraphsTuple:
 
 
 def _round(
-    h: Float[Array, "r u d"], update: Float[Array, "r u w"], layer: GCN | GAT, k: int, train: bool
-) -> Float[Array, "r u w"]:
-    """Dropout, residual and norm of round k; called inside ``layer``'s compact method."""
-    update = drop(layer, update, layer.dropout, train)
+    h: Float[Array, "r u d"],
+    own: Float[Array, "r u o"],
+    message: Float[Array, "r u w"],
+    layer: GCN | GAT,
+    k: int,
+    nodes: NodeRows,
+    train: bool,
+) -> tuple[Float[Array, "r u v"], Float[Array, "r u w"], Out]:
+    """What round k makes of its messages: h, h without what the root added, and statistics; called inside ``layer``'s compact method.
+
+    ``own`` is h before the round, without what the root added.
+    """
+    out: Out = {}
+    if layer.norm == "batch":
+        message, out = BatchNorm(name=f"norm_{k}")(message, nodes.document < nodes.slots, train=train)
+    update = drop(layer, activation(layer.activation)(message), layer.dropout, train)
     if layer.residual:
         same = h.shape[-1] == layer.width
         update = update + (h if same else nn.Dense(layer.width, use_bias=False, name=f"residual_{k}")(h))
-    return normalise(update, layer.norm)
+    update = update if layer.norm == "batch" else normalise(update, layer.norm)
+    if not layer.root:
+        return update, update, out
+    source = gather(of_source(own, nodes), nodes.document)
+    return jnp.concatenate([update, source], axis=-1), update, out
 
 
 def _node_order(nodes: NodeRows) -> tuple[Array, Array]:

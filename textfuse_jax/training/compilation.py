@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from textfuse_jax.types import TokenRows
+from textfuse_jax.types import CascadeRows, TokenRows
 
 
 class Compiled:
@@ -31,13 +31,13 @@ class Compiled:
         self._name, self._say = name, say
         self.seconds = 0.0
 
-    def __call__(self, state: Any, rows: TokenRows, *rest: Any) -> Any:
+    def __call__(self, state: Any, rows: TokenRows | CascadeRows, *rest: Any) -> Any:
         shape = tuple(x.shape for x in jax.tree.leaves(rows))
         if shape not in self._programs:
             start = time.perf_counter()
             self._programs[shape] = self._mapped.lower(state, rows, *rest).compile()
             self.seconds += (took := time.perf_counter() - start)
-            self._say(f"compiled {self._name} for rows {rows.tokens.shape} in {took:.1f} s")
+            self._say(f"compiled {self._name} for rows {rows.document.shape} in {took:.1f} s")
         return self._programs[shape](state, rows, *rest)
 
     def __len__(self) -> int:

@@ -13,10 +13,9 @@ import tokenizers
 from ml_collections import ConfigDict
 
 from textfuse_jax.encoders.architecture import Architecture
-from textfuse_jax.encoders.tokenizers import load_tokenizer, save_tokenizer
+from textfuse_jax.encoders.tokenizers import load_tokenizer
 from textfuse_jax.training import checkpoints
 from textfuse_jax.training.parallel import leads, wait
-from textfuse_jax.training.step import flatten
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +25,14 @@ class Finished:
     Attributes:
       config: as plain nested dicts.
       class_names: in the order of the logits.
+      tokenizer, architecture: of the encoder; None where the model reads none.
     """
 
     config: dict[str, Any]
     class_names: tuple[str, ...]
     multi_label: bool
-    tokenizer: tokenizers.Tokenizer
-    architecture: Architecture
+    tokenizer: tokenizers.Tokenizer | None
+    architecture: Architecture | None
     params: dict[str, Any]
 
 
@@ -46,17 +46,14 @@ def save(folder: pathlib.Path, config: ConfigDict, trained: dict[str, Any]) -> N
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
     wait("export begins")
-    encoder, corpus, params = trained["encoder"], trained["corpus"], dict(trained["params"])
-    if config.encoder.mode == "cached":
-        params |= flatten({"encoder": encoder.params})
+    corpus = trained["corpus"]
+    params, facts = trained["material"].export(part, dict(trained["params"]))
     checkpoints.save_params(part / "params", params)
     if not leads():
         return
-    save_tokenizer(encoder.tokenizer, part)
-    facts = {
+    facts |= {
         "class_names": list(corpus.class_names),
         "multi_label": corpus.multi_label,
-        "architecture": dataclasses.asdict(encoder.architecture),
         "config": json.loads(config.to_json_best_effort()),
     }
     (part / "model.json").write_text(json.dumps(facts, indent=1))
@@ -75,11 +72,12 @@ def load(folder: pathlib.Path) -> Finished:
             f"{folder} holds no finished model; has its run ended? go on with launch.py --workdir={folder.parent} --resume"
         )
     facts = json.loads((folder / "model.json").read_text())
+    shape = facts.get("architecture")
     return Finished(
         config=facts["config"],
         class_names=tuple(facts["class_names"]),
         multi_label=facts["multi_label"],
-        tokenizer=load_tokenizer(folder),
-        architecture=Architecture(**facts["architecture"] | {"kinds": tuple(facts["architecture"].get("kinds", ()))}),
+        tokenizer=load_tokenizer(folder) if shape else None,
+        architecture=Architecture(**shape | {"kinds": tuple(shape.get("kinds", ()))}) if shape else None,
         params=checkpoints.load_params(folder / "params"),
     )

@@ -13,9 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from textfuse_jax.config import data_seed
 from textfuse_jax.data.corpus import Corpus
-from textfuse_jax.data.pipeline import evaluation_batches, train_batches
 from textfuse_jax.training import checkpoints, setup
 from textfuse_jax.training.compilation import Compiled
 from textfuse_jax.training.inference import predict_logits
@@ -39,8 +37,8 @@ def train(
       say: takes lines of progress.
 
     Returns:
-      ``corpus``, ``encoder`` (TextEncoder), ``encoded`` (split -> Encoded), ``params`` (flat, best on validation), ``logits``
-      (split -> f32[n, c]), ``history`` (lines of metrics.jsonl) and ``training`` (facts for the report).
+      ``corpus``, ``material``, ``model``, ``params`` (flat, best on validation), ``logits`` (split -> f32[n, c]), ``history`` (lines
+      of metrics.jsonl) and ``training`` (facts for the report).
 
     Raises:
       ConfigError: fields that don't fit the data or the encoder; told before the first step.
@@ -55,63 +53,43 @@ def train(
     classes = len(corpus.class_names)
     splits = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
     material = setup.prepare(config, corpus, say, workdir, stop)
-    encoder, encoded, features = material.encoder, material.encoded, material.features
-    shape = dict(row_lengths=config.data.row_lengths, packed=config.data.packed)
-    batches = train_batches(
-        encoded["train"],
-        corpus.train.labels,
-        epochs=config.training.total_epochs,
-        seed=data_seed(config),
-        tokens_per_batch=config.data.tokens_per_batch,
-        rows_multiple=mesh.size // hosts * config.training.accumulate,
-        prefetch=config.data.prefetch,
-        features=features.get("train"),
-        **shape,
-        **share,
-    )
+    batches = material.train_batches(config, rows_multiple=mesh.size // hosts * config.training.accumulate, **share)
     say(
         f"data: {corpus.name}, {', '.join(f'{len(split):,} {name}' for name, split in splits.items())}, "
         f"{classes} classes; {batches.total_steps} steps, {len(batches.shapes)} shapes, padding waste {batches.waste:.1%}, "
-        f"{encoded['train'].truncated:,} training documents cut at {config.data.max_length} tokens"
+        f"{material.told(config)}"
     )
 
     def evaluation(name: str) -> Any:
-        return evaluation_batches(
-            encoded[name],
-            splits[name].labels,
-            tokens_per_batch=config.data.eval_tokens_per_batch,
-            rows_multiple=mesh.size // hosts,
-            features=features.get(name),
-            **shape,
-            **share,
-        )
+        return material.held_batches(config, name, rows_multiple=mesh.size // hosts, **share)
 
     # ---- model, optimizer, step
-    model = setup.make_model(config, encoder.architecture, classes)
-    params = setup.init_params(model, batches.batch(0), config.seed, None if config.encoder.mode == "cached" else encoder.params)
+    model, constants = material.make_model(config), {k: jnp.asarray(v) for k, v in material.constants().items()}
+    params = material.init_params(config, model, batches.batch(0))
     steps = batches.total_steps
     state, optimizer = init_state(
-        params,
-        lambda name: setup.is_frozen(config, name),
-        lambda trained: make_optimizer(config.optimizer, trained, steps, encoder.architecture.layers),
+        params | constants,
+        lambda name: name in constants or material.is_frozen(config, name),
+        lambda trained: make_optimizer(config.optimizer, trained, steps, material.layers),
         average=config.training.average_decay > 0,
     )
-    loss = make_loss(config.loss, corpus.train.labels, classes)
+    loss, forward_of = make_loss(config.loss, corpus.train.labels, classes), material.apply(model)
 
     def apply(tree, rows, key):
-        return model.apply({"params": tree}, rows, train=True, rngs={"dropout": key})
+        return forward_of(tree, rows, train=True, rngs={"dropout": key})
 
+    saved = lambda state: state.replace(frozen={k: v for k, v in state.frozen.items() if k not in constants})  # noqa: E731
     state = engine.place(state)
     best = jax.tree.map(jnp.copy, learned(state))
     t = config.training
     pure = make_step(apply, loss, optimizer, t.accumulate, t.average_decay, config.loss.consistency, engine.axis)
     step = Compiled(engine.map(pure, state), "training step", say)
-    evaluate = jax.jit(lambda tree, rows: setup.predictor(model)(unflatten(tree), rows)[0], out_shardings=by_row(mesh))
+    evaluate = jax.jit(lambda tree, rows: forward_of(unflatten(tree), rows, train=False)[0], out_shardings=by_row(mesh))
     forward = Compiled(evaluate, "evaluation", say)
     run_key = replicate(jax.random.key(config.seed + 1), mesh)
     rate = schedule(config.optimizer.learning_rate, steps, config.optimizer.schedule, config.optimizer.warmup_fraction)
     trained = sum(p.size for p in state.params.values())
-    say(f"model: {trained:,} trained parameters, {sum(p.size for p in state.frozen.values()):,} frozen")
+    say(f"model: {trained:,} trained parameters, {sum(p.size for p in saved(state).frozen.values()):,} frozen")
 
     # ---- restore
     folder, log = workdir / "checkpoints", workdir / "metrics.jsonl"
@@ -120,7 +98,8 @@ def train(
     there = checkpoints.all_steps(folder)
     if there:
         meta = checkpoints.read_meta(there[-1])
-        restored = checkpoints.load(there[-1], {"state": state, "best": best})
+        restored = checkpoints.load(there[-1], {"state": saved(state), "best": best})
+        restored["state"] = restored["state"].replace(frozen=state.frozen)
         state, best, progress = restored["state"], restored["best"], meta["progress"]
         batches.set_state(meta["position"])
         say(f"resumed from {there[-1].name}")
@@ -131,7 +110,7 @@ def train(
 
     def save() -> None:
         meta = {"position": batches.get_state(), "config": json.loads(config.to_json_best_effort()), "progress": progress}
-        checkpoints.save(folder, now, {"state": engine.get(state), "best": best}, meta, config.training.keep_checkpoints)
+        checkpoints.save(folder, now, {"state": saved(engine.get(state)), "best": best}, meta, config.training.keep_checkpoints)
 
     def record(line: dict[str, Any]) -> None:
         history.append(line)
@@ -211,22 +190,11 @@ def train(
         "documents_per_second": round(progress["documents"] / max(progress["seconds"], 1e-9), 2),
         "compile_seconds": round(step.seconds + forward.seconds, 2),
         "compilations": len(step) + len(forward),
-        "truncated": {name: int(part.truncated) for name, part in encoded.items()},
         "padding_waste": round(batches.waste, 4),
         "best_step": progress["best_step"],
         "stopped_early": progress["stopped"],
         "trained_parameters": int(trained),
         "devices": mesh.size,
-        "encoder_fingerprint": encoder.fingerprint,
-    }
-    result = dict(
-        corpus=corpus,
-        encoder=encoder,
-        encoded=encoded,
-        logits=logits,
-        history=history,
-        training=facts,
-        model=model,
-        features=features,
-    )
-    return result | {"params": jax.device_get(replicate(best | state.frozen, mesh))}
+    } | material.notes()
+    params = jax.device_get(replicate(best | saved(state).frozen, mesh))
+    return dict(corpus=corpus, material=material, model=model, params=params, logits=logits, history=history, training=facts)

@@ -14,8 +14,10 @@ import numpy as np
 import tokenizers
 
 from textfuse_jax.config import KNOWN_SHA256, ConfigError, data_seed
-from textfuse_jax.data.corpus import Corpus, DataNotFound
-from textfuse_jax.data.pipeline import evaluation_batches
+from textfuse_jax.data.cascade_protocols import load_cascade_corpus
+from textfuse_jax.data.cascade_sets import SOURCES as CASCADES
+from textfuse_jax.data.corpus import TRAIN, VALIDATION, Corpus, DataNotFound, Split, strata
+from textfuse_jax.data.pipeline import Batches, evaluation_batches, train_batches
 from textfuse_jax.data.sources import load
 from textfuse_jax.data.tokenize import Encoded, encode
 from textfuse_jax.encoders import architecture as shapes
@@ -23,10 +25,12 @@ from textfuse_jax.encoders.architecture import Architecture
 from textfuse_jax.encoders.cache import digest, extract
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound, fingerprint, locate
 from textfuse_jax.encoders.encoder import CachedEncoder, Encoder
-from textfuse_jax.encoders.tokenizers import load_tokenizer, pad_id, train_wordpiece
+from textfuse_jax.encoders.tokenizers import load_tokenizer, pad_id, save_tokenizer, train_wordpiece
 from textfuse_jax.encoders.weights import load_params
 from textfuse_jax.models.classifier import TextGraphClassifier, build_model, taps_of
 from textfuse_jax.training import contrastive
+from textfuse_jax.training.drawings import text_graphs
+from textfuse_jax.training.material import Folds
 from textfuse_jax.training.optimizer import depth_of
 from textfuse_jax.training.parallel import leads, own_mesh, replicate, spread
 from textfuse_jax.training.progress import StopSignals
@@ -60,6 +64,98 @@ class Material:
     encoded: Mapping[str, Encoded]
     features: Mapping[str, Features]
 
+    size_name = "length in tokens"
+
+    @property
+    def layers(self) -> int:
+        """Layers of the encoder."""
+        return self.encoder.architecture.layers
+
+    def split(self, name: str) -> Split:
+        """The documents of a split."""
+        return getattr(self.corpus, name)
+
+    def train_batches(self, config, split: str = "train", **share) -> Batches:
+        """Shuffled batches of all epochs."""
+        return train_batches(
+            self.encoded[split],
+            self.split(split).labels,
+            epochs=config.training.total_epochs,
+            seed=data_seed(config),
+            tokens_per_batch=config.data.tokens_per_batch,
+            prefetch=config.data.prefetch,
+            **self._shape(config, split),
+            **share,
+        )
+
+    def held_batches(self, config, split: str, **share) -> Batches:
+        """Every document of a split once, in order."""
+        tokens = config.data.eval_tokens_per_batch
+        held = self.encoded[split], self.split(split).labels
+        return evaluation_batches(*held, tokens_per_batch=tokens, **self._shape(config, split), **share)
+
+    def _shape(self, config, split: str) -> dict[str, Any]:
+        return dict(row_lengths=config.data.row_lengths, packed=config.data.packed, features=self.features.get(split))
+
+    def folds(self, config) -> Folds:
+        """Parts of the training split, each with every class in proportion; a trial is validated on its own part."""
+        fold = folds_of(self.corpus.train.labels, config.data.folds, data_seed(config))
+        return Folds("train", np.where(fold == np.arange(config.data.folds)[:, None], VALIDATION, TRAIN).astype(np.int8))
+
+    def make_model(self, config) -> TextGraphClassifier:
+        """The model of a config."""
+        return make_model(config, self.encoder.architecture, len(self.corpus.class_names))
+
+    def init_params(self, config, model, rows) -> dict[str, jax.Array]:
+        """Flat parameters at the start: random, then the pretrained encoder's."""
+        return init_params(model, rows, config.seed, None if config.encoder.mode == "cached" else self.encoder.params)
+
+    def constants(self) -> dict[str, Any]:
+        """None: a batch holds all that it needs."""
+        return {}
+
+    def apply(self, model) -> Callable:
+        """The model's own."""
+        return lambda params, rows, *, train, rngs=None: model.apply({"params": params}, rows, train=train, rngs=rngs)
+
+    def is_frozen(self, config, name: str) -> bool:
+        """See ``is_frozen``."""
+        return is_frozen(config, name)
+
+    def notes(self) -> dict[str, Any]:
+        """Documents that were cut, and the encoder."""
+        truncated = {name: int(part.truncated) for name, part in self.encoded.items()}
+        return {"truncated": truncated, "encoder_fingerprint": self.encoder.fingerprint}
+
+    def told(self, config) -> str:
+        """How many documents were cut."""
+        return f"{self.encoded['train'].truncated:,} training documents cut at {config.data.max_length} tokens"
+
+    def sizes(self, split: str) -> np.ndarray:
+        """Tokens of each document."""
+        encoded = self.encoded[split]
+        return np.bincount(encoded.example, encoded.lengths, minlength=encoded.examples)
+
+    def drawings(self, config, model, params, probabilities):
+        """See ``drawings.text_graphs``."""
+        return text_graphs(config, self, model, params, probabilities)
+
+    def export(self, folder: pathlib.Path, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Writes the tokenizer; where features were cached the encoder joins the parameters."""
+        if self.features:
+            params = params | flatten({"encoder": self.encoder.params})
+        save_tokenizer(self.encoder.tokenizer, folder)
+        return params, {"architecture": dataclasses.asdict(self.encoder.architecture)}
+
+
+def folds_of(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """The fold 0..folds-1 of each document, int32 [n]; each fold holds each class in proportion."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    order = order[np.argsort(strata(labels)[order], kind="stable")]
+    fold = np.empty(len(order), np.int32)
+    fold[order] = np.arange(len(order)) % folds
+    return fold
+
 
 def prepare(
     config,
@@ -69,7 +165,7 @@ def prepare(
     stop: StopSignals | None = None,
 ) -> Material:
     """The encoder, after the stage that ``config.training.pretrain`` names, and of every split the tokens and, in mode "cached",
-    the features.
+    the features; of cascades what ``cascade_material`` makes.
 
     Args:
       workdir: keeps the state of that stage; None: nothing is kept.
@@ -78,18 +174,22 @@ def prepare(
     Raises:
       as ``load_text_encoder``, ``contrastive.pretrain`` and ``cached_features``.
     """
+    if config.data.source in CASCADES:
+        from textfuse_jax.training import cascade_material  # it builds on this module
+
+        return cascade_material.prepare(config, corpus, say)
     encoder = load_text_encoder(config, corpus.train.texts)
     splits = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
     encoded = {name: encode_split(config, encoder.tokenizer, split.texts) for name, split in splits.items()}
     encoder = contrastive.stage(config, encoder, deepest(config), encoded["train"], corpus.train.labels, workdir, stop, say)
     features = {}
     if config.encoder.mode == "cached":
-        features = {name: cached_features(config, name, encoder, encoded[name], corpus, say) for name in splits}
+        features = {name: cached_features(config, f"{corpus.name}-{name}", encoder, encoded[name], say) for name in splits}
     return Material(corpus, encoder, encoded, features)
 
 
-def load_text_encoder(config, train_texts: Sequence[str]) -> TextEncoder:
-    """The encoder that ``config.encoder`` names, with the layers that the model reads.
+def load_text_encoder(config, train_texts: Sequence[str], taps: Sequence[str] | None = None) -> TextEncoder:
+    """The encoder that ``config.encoder`` names, with the layers up to the highest of ``taps``, by default those the model reads.
 
     Raises:
       CheckpointNotFound: lists every way to get the checkpoint.
@@ -102,12 +202,12 @@ def load_text_encoder(config, train_texts: Sequence[str]) -> TextEncoder:
         tokenizer = load_tokenizer(locate(known)) if known else train_wordpiece(train_texts, size)
         sizes = dict(max_length=config.data.max_length, pad_id=pad_id(tokenizer))
         encoder = TextEncoder(tokenizer, shapes.scratch(tokenizer.get_vocab_size(), **shape, **sizes), None, "")
-        check_fit(config, encoder.architecture)
+        check_fit(config, encoder.architecture, taps)
         return encoder
     folder = locate(config.encoder.checkpoint, config.encoder.sha256 or KNOWN_SHA256.get(config.encoder.checkpoint))
     architecture = shapes.read_architecture(folder)
-    check_fit(config, architecture)
-    params = {"transformer": load_params(folder, architecture, num_layers=deepest(config))}
+    check_fit(config, architecture, taps)
+    params = {"transformer": load_params(folder, architecture, num_layers=deepest(config, taps))}
     return TextEncoder(load_tokenizer(folder), architecture, params, fingerprint(folder))
 
 
@@ -119,13 +219,17 @@ def load_corpus(config) -> Corpus:
       DataError: the data can't be used.
     """
     missing: list[FileNotFoundError] = []
-    if config.encoder.checkpoint != "scratch":
+    if config.encoder.checkpoint != "scratch" and (config.data.source not in CASCADES or "encoder" in config.cascades.inputs):
         try:
             locate(config.encoder.checkpoint)
         except CheckpointNotFound as error:
             missing.append(error)
     try:
-        corpus = load(config.data, data_seed(config))
+        corpus = (
+            load_cascade_corpus(config, data_seed(config))
+            if config.data.source in CASCADES
+            else load(config.data, data_seed(config))
+        )
     except DataNotFound as error:
         raise DataNotFound("\n\n".join(map(str, [error, *missing]))) from error
     if missing:
@@ -133,16 +237,17 @@ def load_corpus(config) -> Corpus:
     return corpus
 
 
-def deepest(config) -> int:
-    """The highest encoder layer the model reads; layers above are neither loaded nor computed."""
-    return max(parse_tap(tap)[0] for tap in taps_of(config.model))
+def deepest(config, taps: Sequence[str] | None = None) -> int:
+    """The highest encoder layer of the taps, by default those the model reads; layers above are neither loaded nor computed."""
+    return max(parse_tap(tap)[0] for tap in taps or taps_of(config.model))
 
 
-def check_fit(config, architecture: Architecture) -> None:
+def check_fit(config, architecture: Architecture, taps: Sequence[str] | None = None) -> None:
     """Raises ConfigError unless every layer the model reads exists and every document fits the encoder's positions."""
-    if deepest(config) > architecture.layers:
+    if deepest(config, taps) > architecture.layers:
+        field = "cascades.taps" if taps else "model.levels"
         raise ConfigError(
-            f"config.model.levels reads layer {deepest(config)}, but the encoder has layers 0 to {architecture.layers}"
+            f"config.{field} reads layer {deepest(config, taps)}, but the encoder has layers 0 to {architecture.layers}"
         )
     if config.data.max_length > architecture.max_length:
         raise ConfigError(
@@ -214,12 +319,15 @@ def predictor(model: TextGraphClassifier) -> Callable:
     return lambda params, rows: model.apply({"params": params}, rows, train=False)
 
 
-def cached_features(config, name: str, encoder: TextEncoder, encoded: Encoded, corpus: Corpus, say: Callable) -> Features:
-    """The frozen encoder's features of one split, from the cache or computed now, tap -> float[units, d] on disk.
+def cached_features(
+    config, name: str, encoder: TextEncoder, encoded: Encoded, say: Callable, taps: Sequence[str] | None = None
+) -> Features:
+    """The frozen encoder's features of some texts, from the cache or computed now, tap -> float[units, d] on disk.
 
     Args:
-      name: train, validation or test.
+      name: of the texts, for the folder: corpus and split.
       say: takes a line about what was found.
+      taps: None: those that ``config.model`` reads.
 
     Of several processes one computes, with its own devices; the others wait and read.
 
@@ -228,7 +336,7 @@ def cached_features(config, name: str, encoder: TextEncoder, encoded: Encoded, c
     """
     mesh = own_mesh()
     e = config.encoder
-    taps = taps_of(config.model)
+    taps = tuple(taps or taps_of(config.model))
     module = Encoder(encoder.architecture, taps, frozen_layers=encoder.architecture.layers + 1, dtype=jnp.dtype(e.dtype))
     params = replicate({"params": encoder.params}, mesh)
     forward = jax.jit(lambda p, rows: module.apply(p, rows, train=False)[0])
@@ -242,9 +350,9 @@ def cached_features(config, name: str, encoder: TextEncoder, encoded: Encoded, c
     )
     (once,) = batches.plans
     root = pathlib.Path(e.cache_dir) if e.cache_dir else pathlib.Path.home() / ".cache" / "textfuse_jax"
-    safe = corpus.name.replace(":", "_").replace("/", "_")
+    safe = name.replace(":", "_").replace("/", "_")
     made_by = f"{encoder.fingerprint[:12]}-{e.dtype}-{e.cache_dtype}"
-    folder = root / f"{safe}-{name}-{digest(encoded)[:12]}-{made_by}"  # runs on other training rows share a test split
+    folder = root / f"{safe}-{digest(encoded)[:12]}-{made_by}"  # runs on other training rows share a test split
     try:
         return extract(
             folder,
@@ -261,14 +369,3 @@ def cached_features(config, name: str, encoder: TextEncoder, encoded: Encoded, c
         )
     except OSError as error:
         raise ConfigError(f"config.encoder.cache_dir: {error}") from error
-
-
-def take_features(features: Features | None, encoded: Encoded, pieces: np.ndarray) -> Features | None:
-    """Cached features of some pieces, for ``encoded.take(pieces)``."""
-    if features is None:
-        return None
-    taken = {}
-    for tap, values in features.items():
-        bounds = encoded.unit_bounds(parse_tap(tap)[1])
-        taken[tap] = np.concatenate([values[bounds[i] : bounds[i + 1]] for i in pieces])
-    return taken

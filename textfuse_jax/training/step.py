@@ -13,10 +13,12 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Int
 
 from textfuse_jax.dropout import is_number
+from textfuse_jax.models.batch_norm import is_running
 from textfuse_jax.training.losses import Loss, disagreement
 from textfuse_jax.types import TokenRows
 
 NEVER = 2**31 - 1
+STATISTICS = "statistics/"
 Metrics = dict[str, Array]
 """Sums and counts over the documents of the steps since the last log, never means."""
 
@@ -31,6 +33,8 @@ class TrainState:
       frozen: parameters that are not; constants of the run.
       opt_state: of optax.
       average: exponential average of ``params`` that is evaluated in their place; empty when switched off.
+      statistics: parameters that no gradient moves but every step does, by what the model puts out as ``statistics/<name>``:
+        the running means of batch norm; empty for models without.
       sums: metrics summed since the last log.
     """
 
@@ -39,6 +43,7 @@ class TrainState:
     frozen: dict[str, Array]
     opt_state: Any
     average: dict[str, Array]
+    statistics: dict[str, Array]
     sums: Metrics
 
 
@@ -60,8 +65,9 @@ def zero_sums() -> Metrics:
 
 
 def learned(state: TrainState) -> dict[str, Array]:
-    """The trained parameters that predictions are made with: the average where there is one. The frozen ones join them."""
-    return state.average or state.params
+    """What a training has learned and predictions are made with: the average of the parameters where there is one, and the
+    running statistics. The frozen ones join them."""
+    return (state.average or state.params) | state.statistics
 
 
 def make_step(
@@ -78,7 +84,8 @@ def make_step(
     The loss of a batch is ``sum_i w_i l_i / sum_i w_i`` over its documents, whatever rows, devices or slices they lie in.
 
     Args:
-      apply: ``(params, rows, dropout_key) -> (logits [r, s, c], out)`` in training mode.
+      apply: ``(params, rows, dropout_key) -> (logits [r, s, c], out)`` in training mode; running statistics, where the model
+        has any, are in ``out`` as ``statistics/<flat name>``. Of slices their mean is taken, of two passes the first's.
       loss: the loss of each slot.
       optimizer: optax transformation over the trained parameters.
       accumulate: the rows are processed in so many slices, one after another; must divide the rows of every batch.
@@ -92,7 +99,8 @@ def make_step(
     """
 
     def loss_of(params, frozen, rows: TokenRows, key):
-        logits, _ = apply(unflatten(params | frozen), rows, key)
+        logits, out = apply(unflatten(params | frozen), rows, key)
+        moved = {name.removeprefix(STATISTICS): value for name, value in out.items() if name.startswith(STATISTICS)}
         losses = loss(logits, rows.label)
         if not is_number(consistency) or consistency:
             again, _ = apply(unflatten(params | frozen), rows, jax.random.fold_in(key, 1))
@@ -107,7 +115,7 @@ def make_step(
             "documents": (rows.example >= 0).sum().astype(jnp.float32),
             "tokens": (rows.document < rows.slots).sum().astype(jnp.float32),
         }
-        return sums["loss"], sums
+        return sums["loss"], (sums, moved)
 
     gradient = jax.grad(loss_of, has_aux=True)
 
@@ -125,7 +133,9 @@ def make_step(
         return jax.lax.scan(add, zero, (slices, keys))[0]
 
     def step(state: TrainState, batch: TokenRows, key: Array) -> tuple[TrainState, Metrics]:
-        gradients, sums = accumulated(state.params, state.frozen, batch, jax.random.fold_in(key, state.step))
+        fixed = state.frozen | state.statistics
+        gradients, (sums, moved) = accumulated(state.params, fixed, batch, jax.random.fold_in(key, state.step))
+        statistics = state.statistics | jax.tree.map(lambda x: x / accumulate, moved)
         if axis:
             gradients, sums = jax.lax.psum((gradients, sums), axis)
         gradients = jax.tree.map(lambda g: g / jnp.maximum(sums["weight"], 1e-8), gradients)
@@ -139,7 +149,7 @@ def make_step(
         finite = jnp.isfinite(sums["loss"]) & jnp.isfinite(norm)
         sums |= {"steps": jnp.float32(1), "grad_norm": norm, "bad_step": jnp.where(finite, NEVER, state.step)}
         total = {k: jnp.minimum(v, sums[k]) if k == "bad_step" else v + sums[k] for k, v in state.sums.items()}
-        return TrainState(state.step + 1, params, state.frozen, opt_state, average, total), total
+        return TrainState(state.step + 1, params, state.frozen, opt_state, average, statistics, total), total
 
     return step
 
@@ -148,8 +158,9 @@ def init_state(
     params: dict[str, Array], frozen_names: Callable[[str], bool], make_optimizer: Callable, average: bool
 ) -> tuple[TrainState, optax.GradientTransformation]:
     """The state before the first step; parameters whose flat name ``frozen_names`` holds for are not trained."""
-    trained = {k: v for k, v in params.items() if not frozen_names(k)}
-    frozen = {k: v for k, v in params.items() if frozen_names(k)}
+    statistics = {k: v for k, v in params.items() if is_running(k)}
+    trained = {k: v for k, v in params.items() if not frozen_names(k) and k not in statistics}
+    frozen = {k: v for k, v in params.items() if frozen_names(k) and k not in statistics}
     optimizer = make_optimizer(trained)
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -157,6 +168,7 @@ def init_state(
         frozen=frozen,
         opt_state=optimizer.init(trained),
         average=jax.tree.map(jnp.copy, trained) if average else {},
+        statistics=statistics,
         sums=zero_sums(),
     )
     return state, optimizer

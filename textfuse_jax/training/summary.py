@@ -7,23 +7,17 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from textfuse_jax.data.packing import assemble, plan
 from textfuse_jax.evaluation import figures
 from textfuse_jax.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
-from textfuse_jax.evaluation.graph_drawing import document_graph, draw_document_graph
 from textfuse_jax.evaluation.metrics import classification_metrics, decide
 from textfuse_jax.evaluation.records import hardware, write_predictions
 from textfuse_jax.evaluation.reference import tfidf_logreg
 from textfuse_jax.evaluation.report import confident_mistakes, console_table, write_report
 from textfuse_jax.evaluation.statistics import bootstrap_intervals, compare
-from textfuse_jax.training import setup
 from textfuse_jax.training.inference import chosen, to_probabilities
-from textfuse_jax.training.step import unflatten
-from textfuse_jax.types import SCALES
 
 
 def summarize(config: ConfigDict, workdir: pathlib.Path, trained: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
@@ -88,7 +82,10 @@ def summarize(config: ConfigDict, workdir: pathlib.Path, trained: dict[str, Any]
         corpus.class_names,
     )
     drawn = draw_figures(workdir / "figures", trained, probabilities["test"], scaled, temperature, scores["test"])
-    drawn |= draw_graphs(workdir / "figures", config, trained, probabilities["test"])
+    material = trained["material"]
+    graphs = material.drawings(config, trained["model"], trained["params"], probabilities["test"])
+    for number, (caption, figure) in enumerate(graphs, 1):
+        drawn[caption] = figures.save(figure, workdir / "figures" / f"graph_{number}.png")
     mistakes = (
         ()
         if corpus.multi_label
@@ -126,65 +123,7 @@ def draw_figures(
     made["Reliability diagram"] = figures.reliability_diagram(
         confident, right, confidence(scaled, corpus.test.labels)[0], temperature
     )
-    encoded = trained["encoded"]["test"]
-    lengths = np.bincount(encoded.example, encoded.lengths, minlength=encoded.examples)
+    lengths = trained["material"].sizes("test")
     whole = (decide(probabilities, 0.5) == (corpus.test.labels > 0.5)).all(-1) if corpus.multi_label else right
-    made["Accuracy by text length"] = figures.length_accuracy(lengths, whole)
+    made["Accuracy by text length"] = figures.length_accuracy(lengths, whole, unit=trained["material"].size_name)
     return {name: figures.save(figure, folder / f"{name.lower().replace(' ', '_')}.png") for name, figure in made.items()}
-
-
-def draw_graphs(
-    folder: pathlib.Path, config: ConfigDict, trained: dict[str, Any], probabilities: np.ndarray
-) -> dict[str, pathlib.Path]:
-    """The unit graphs of the first test documents that have at least three units; caption -> file."""
-    corpus, encoded, model = trained["corpus"], trained["encoded"]["test"], trained["model"]
-    if config.model.edges is None or not config.evaluation.graphs:
-        return {}
-    nodes = [scale for scale in SCALES if scale in config.model.nodes]
-    units = sum(encoded.counts[scale] for scale in nodes)
-    pieces = np.flatnonzero((units >= 3) & (units <= 40) & (encoded.weight == 1))[: config.evaluation.graphs]
-    if not len(pieces):
-        return {}
-    few = encoded.take(pieces)
-    rows = plan(
-        few, row_lengths=(max(config.data.row_lengths),), tokens_per_batch=max(config.data.row_lengths) * len(few), packed=False
-    )
-    features = trained["features"].get("test")
-    batch = assemble(few, corpus.test.labels, rows, 0, features=setup.take_features(features, encoded, pieces))
-    _, out = jax.jit(lambda p, b: model.apply({"params": p}, b, train=False))(unflatten(trained["params"]), batch)
-    drawn: dict[str, pathlib.Path] = {}
-    if "graph" not in out:  # a model without pyramid
-        return drawn
-    graph = out["graph"]
-    for number, piece in enumerate(pieces):
-        example = int(encoded.example[piece])
-        row = int(np.flatnonzero((batch.example == example).any(1))[0])
-        slot = int(np.flatnonzero(batch.example[row] == example)[0])
-        beta = np.asarray(out["pool/beta"][row]) if "pool/beta" in out else None
-        cut = document_graph(
-            slot,
-            *(np.asarray(getattr(graph, f)[row]) for f in ("document", "level", "parent", "senders", "receivers", "weight")),
-            beta,
-        )
-        texts = [text for scale in nodes for text in encoded.unit_text(int(piece), scale, corpus.test.texts)]
-        if len(texts) != len(cut.level):
-            return drawn  # a pyramid of another kind, whose nodes aren't the units of config.model.nodes
-        p = probabilities[example]
-        figure = draw_document_graph(
-            texts,
-            cut,
-            title=corpus.test.texts[example],
-            label=name_of(corpus, corpus.test.labels[example]),
-            predicted=name_of(corpus, chosen(p[None], corpus.multi_label)[0]),
-            probability=float(p.max()),
-            level_names=nodes,
-        )
-        drawn[f"Graph of test document {corpus.test.ids[example]}"] = figures.save(figure, folder / f"graph_{number + 1}.png")
-    return drawn
-
-
-def name_of(corpus: Any, label: np.ndarray) -> str:
-    """The name of a class, or the names of multi-hot labels joined by "; "."""
-    if corpus.multi_label:
-        return "; ".join(name for name, is_on in zip(corpus.class_names, label) if is_on > 0.5)
-    return corpus.class_names[int(label)]

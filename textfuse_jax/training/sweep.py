@@ -22,15 +22,15 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from textfuse_jax.config import ConfigError, data_seed
-from textfuse_jax.data.corpus import Corpus, strata
-from textfuse_jax.data.pipeline import evaluation_batches, train_batches
+from textfuse_jax.config import ConfigError
+from textfuse_jax.data.corpus import TEST, TRAIN, VALIDATION
+from textfuse_jax.data.pipeline import Batches
 from textfuse_jax.data.sources import FIELDS
 from textfuse_jax.evaluation.metrics import selection_metrics
-from textfuse_jax.training import setup
 from textfuse_jax.training.compilation import Compiled
 from textfuse_jax.training.inference import predict_logits, to_probabilities
 from textfuse_jax.training.losses import make_loss
+from textfuse_jax.training.material import Material
 from textfuse_jax.training.optimizer import make_optimizer
 from textfuse_jax.training.parallel import make_mesh, replicate, spread
 from textfuse_jax.training.step import NEVER, TrainState, init_state, learned, make_step, unflatten, zero_sums
@@ -116,15 +116,6 @@ def combinations(axes: Mapping[str, Sequence[Any]]) -> list[Trial]:
     return [dict(zip(axes, chosen)) for chosen in itertools.product(*axes.values())]
 
 
-def folds_of(corpus: Corpus, folds: int, seed: int) -> np.ndarray:
-    """The fold 0..folds-1 of each training document, int32 [n]; each fold holds each class in proportion."""
-    order = np.random.default_rng(seed).permutation(len(corpus.train))
-    order = order[np.argsort(strata(corpus.train.labels)[order], kind="stable")]
-    fold = np.empty(len(order), np.int32)
-    fold[order] = np.arange(len(order)) % folds
-    return fold
-
-
 class Trials:
     """A program that trains ``count`` trials side by side; ``run`` it with their values, again and again.
 
@@ -139,63 +130,42 @@ class Trials:
       seconds: what the last ``run`` took, evaluations included, compilation not.
     """
 
-    def __init__(
-        self, config: ConfigDict, material: setup.Material, fields: Sequence[str], count: int, say: Callable[[str], None]
-    ):
+    def __init__(self, config: ConfigDict, material: Material, fields: Sequence[str], count: int, say: Callable[[str], None]):
         self.config, self.material, self.fields, self.count, self._say = config, material, tuple(fields), count, say
         self.seconds = 0.0
-        corpus, encoded = material.corpus, material.encoded
         self._mesh = make_mesh(1 if count % len(jax.devices()) else 0)
-        shape = dict(row_lengths=config.data.row_lengths, packed=config.data.packed)
-        self._batches = train_batches(
-            encoded["train"],
-            corpus.train.labels,
-            epochs=config.training.total_epochs,
-            seed=data_seed(config),
-            tokens_per_batch=config.data.tokens_per_batch,
-            rows_multiple=config.training.accumulate,
-            prefetch=config.data.prefetch,
-            features=material.features.get("train"),
-            **shape,
-        )
-        self._held = {
-            name: evaluation_batches(
-                encoded[name],
-                split.labels,
-                tokens_per_batch=config.data.eval_tokens_per_batch,
-                features=material.features.get(name),
-                **shape,
-            )
-            for name, split in (("train", corpus.train), ("validation", corpus.validation), ("test", corpus.test))
-        }
-        self._folds = None
-        if "data.fold" in self.fields:
-            self._folds = folds_of(corpus, config.data.folds, data_seed(config))
-        axes = TrainState(step=0, params=0, frozen=None, opt_state=0, average=0, sums=0)
+        self.folds = material.folds(config) if "data.fold" in self.fields else None
+        own = self.folds.split if self.folds else "train"
+        self._batches = material.train_batches(config, own, rows_multiple=config.training.accumulate)
+        self._held: dict[str, Batches] = {}
+        constants = {name: jnp.asarray(value) for name, value in material.constants().items()}
+        self._constants = replicate(constants, self._mesh)
+        self._chunk = config.training.trials_at_once if 0 < config.training.trials_at_once < count else 0
+        axes = TrainState(step=0, params=0, frozen=None, opt_state=0, average=0, statistics=0, sums=0)
         rows = self._batches.batch(0)
-        self._start = jax.jit(jax.vmap(lambda trial: self._parts(trial)[2](rows), out_axes=axes, axis_size=count))
-        step = jax.vmap(self._one_step, in_axes=(axes, None, 0), out_axes=axes, axis_size=count)
-        self._step = Compiled(jax.jit(step, donate_argnums=0), "trials' step", say)
-        self._forward = Compiled(jax.jit(jax.vmap(self._one_forward, in_axes=((0, 0, None), None))), "trials' evaluation", say)
+        start = jax.vmap(lambda trial, held: self._parts(trial)[2](rows, held), (0, None), axes, axis_size=count)
+        self._start = jax.jit(start)
+        self._step = Compiled(jax.jit(self._all_steps, donate_argnums=0), "trials' step", say)
+        self._forward = Compiled(jax.jit(self._all_forward), "trials' evaluation", say)
 
     def _parts(self, trial: Trial) -> tuple[Callable, Callable, Callable]:
         """Step, forward pass and first state of a trial whose values may be traced."""
         config, material = with_fields(self.config, trial), self.material
         labels, classes = material.corpus.train.labels, len(material.corpus.class_names)
-        model = setup.make_model(config, material.encoder.architecture, classes)
-        loss = make_loss(config.loss, labels, classes)
-        pretrained = None if config.encoder.mode == "cached" else material.encoder.params
+        model = material.make_model(config)
+        loss, forward_of = make_loss(config.loss, labels, classes), material.apply(model)
 
         def optimizer_of(params):
-            return make_optimizer(config.optimizer, params, self._batches.total_steps, material.encoder.architecture.layers)
+            return make_optimizer(config.optimizer, params, self._batches.total_steps, material.layers)
 
-        def start(rows) -> TrainState:
-            params = setup.init_params(model, rows, config.seed, pretrained)
+        def start(rows, constants) -> TrainState:
+            params = material.init_params(config, model, rows)
             average = self.config.training.average_decay > 0
-            return init_state(params, lambda name: setup.is_frozen(self.config, name), optimizer_of, average)[0]
+            fixed = lambda name: name in constants or material.is_frozen(self.config, name)  # noqa: E731
+            return init_state(params | constants, fixed, optimizer_of, average)[0]
 
         def apply(tree, rows, key):
-            return model.apply({"params": tree}, rows, train=True, rngs={"dropout": key})
+            return forward_of(tree, rows, train=True, rngs={"dropout": key})
 
         def step(state: TrainState, rows) -> TrainState:
             t = config.training
@@ -203,19 +173,53 @@ class Trials:
             return taken(state, rows, jax.random.key(config.seed + 1))[0]
 
         def forward(weights, rows):
-            return setup.predictor(model)(unflatten(weights), rows)
+            return forward_of(unflatten(weights), rows, train=False)
 
         return step, forward, start
 
     def _one_step(self, state: TrainState, rows, trial: Trial) -> TrainState:
-        if self._folds is not None:
-            fold = jnp.asarray(self._folds)[jnp.maximum(rows.example, 0)]
-            rows = rows.replace(weight=jnp.where(fold == trial["data.fold"], 0, rows.weight))
+        if self.folds is not None:
+            role = jnp.asarray(self.folds.roles)[trial["data.fold"], jnp.maximum(rows.example, 0)]
+            rows = rows.replace(weight=jnp.where(role & TRAIN > 0, rows.weight, 0))
         return self._parts(trial)[0](state, rows)
+
+    def _all_steps(self, state: TrainState, rows, values: Trial) -> TrainState:
+        """The step of every trial; frozen parameters are shared, and stay what they are."""
+        frozen, own = state.frozen, state.replace(frozen={})
+        one = lambda of: self._one_step(of[0].replace(frozen=frozen), rows, of[1]).replace(frozen={})  # noqa: E731
+        return self._side_by_side(one, (own, values)).replace(frozen=frozen)
+
+    def _all_forward(self, weighted: tuple, rows):
+        values, weights, frozen = weighted
+        return self._side_by_side(lambda of: self._one_forward((*of, frozen), rows), (values, weights))
+
+    def _side_by_side(self, one: Callable, trials: Any) -> Any:
+        """Maps over the leading axis: all trials at once, or ``training.trials_at_once`` after one another."""
+        return jax.lax.map(one, trials, batch_size=self._chunk) if self._chunk else jax.vmap(one)(trials)
 
     def _one_forward(self, one: tuple, rows):
         trial, weights, frozen = one
         return self._parts(trial)[1](weights | frozen, rows)[0]
+
+    def begin(self, trials: Sequence[Trial]) -> tuple[TrainState, dict[str, Any]]:
+        """The trials before their first step, and their values as arrays: what ``advance`` takes.
+
+        Raises:
+          ValueError: another number of trials than the program's.
+        """
+        if len(trials) != self.count:
+            raise ValueError(f"this program trains {self.count} trials at a time, got {len(trials)}")
+        values = {field: self._place(np.array([trial[field] for trial in trials])) for field in self.fields}
+        state = self._start(values, self._constants)
+        placed = {
+            field.name: (replicate if field.name == "frozen" else spread)(getattr(state, field.name), self._mesh)
+            for field in dataclasses.fields(TrainState)
+        }
+        return TrainState(**placed), values
+
+    def advance(self, state: TrainState, batch: Any, values: dict[str, Any]) -> TrainState:
+        """One step of every trial on a batch, which they share."""
+        return self._step(state, replicate(batch, self._mesh), values)
 
     def outputs(self, read: Callable[[Any, dict[str, Any]], Any], batch: int = 0, change: Callable | None = None) -> Any:
         """``read(rows, out)`` of a batch of the validation split, by the best weights of each trial of the last run.
@@ -235,12 +239,12 @@ class Trials:
 
     def held_rows(self, batch: int = 0) -> Any:
         """A batch of the validation split."""
-        return self._held["validation"].batch(batch)
+        return self._batches_of("validation").batch(batch)
 
     @property
     def held_batches(self) -> int:
         """Number of batches of the validation split."""
-        return len(self._held["validation"])
+        return len(self._batches_of("validation"))
 
     def _place(self, tree: Any) -> Any:
         """Arrays with a trial axis, the trials over the devices."""
@@ -252,17 +256,7 @@ class Trials:
 
         ``test_logits`` reads the test split with the best weights of the last run.
         """
-        if len(trials) != self.count:
-            raise ValueError(f"this program trains {self.count} trials at a time, got {len(trials)}")
-        values = {field: self._place(np.array([trial[field] for trial in trials])) for field in self.fields}
-        config, k = self.config, self.count
-        state = self._start(values)
-        state = TrainState(
-            **{
-                field.name: (replicate if field.name == "frozen" else spread)(getattr(state, field.name), self._mesh)
-                for field in dataclasses.fields(TrainState)
-            }
-        )
+        (state, values), config, k = self.begin(trials), self.config, self.count
         best = jax.tree.map(jnp.copy, learned(state))
         score, best_step, worse = np.full(k, -np.inf), np.zeros(k, int), np.zeros(k, int)
         stopped, last_step, metrics = np.zeros(k, bool), np.zeros(k, int), [{} for _ in range(k)]
@@ -270,7 +264,7 @@ class Trials:
         clock, compiled, now, steps = time.perf_counter(), self._compile_seconds, 0, self._batches.total_steps
         epoch_ends, every = np.cumsum(self._batches.steps_per_epoch), config.training.eval_every_steps
         for batch in self._batches:
-            state = self._step(state, replicate(batch, self._mesh), values)
+            state = self.advance(state, batch, values)
             now += 1
             if not (now == steps or (now % every == 0 if every else now in epoch_ends)):
                 continue
@@ -316,22 +310,31 @@ class Trials:
 
         Empty for a trial whose logits aren't finite.
         """
-        corpus, name = self.material.corpus, "validation" if self._folds is None else "train"
-        labels = getattr(corpus, name).labels
-        probabilities = to_probabilities(self._logits(name, values, weights, frozen), corpus.multi_label)
+        name = self.folds.split if self.folds else "validation"
+        labels = self.material.split(name).labels
+        probabilities = to_probabilities(self._logits(name, values, weights, frozen), self.material.corpus.multi_label)
         found = []
         for i, p in enumerate(probabilities):
-            here = slice(None) if self._folds is None else self._folds == int(values["data.fold"][i])
+            here = self._rows_of(VALIDATION, int(values["data.fold"][i])) if self.folds else slice(None)
             found.append(selection_metrics(labels[here], p[here]) if np.isfinite(p).all() else {})
         return found
+
+    def _rows_of(self, role: int, fold: int) -> np.ndarray:
+        """The documents that are this to a fold."""
+        return np.flatnonzero(self.folds.roles[fold] & role)
+
+    def _batches_of(self, name: str) -> Batches:
+        if name not in self._held:
+            self._held[name] = self.material.held_batches(self.config, name)
+        return self._held[name]
 
     def _logits(self, name: str, values, weights, frozen) -> np.ndarray:
         """Logits f32 [k, n, c] of a split."""
         corpus, one = self.material.corpus, make_mesh(1)
         forward = lambda params, rows: self._forward(params, replicate(rows, self._mesh))  # noqa: E731
-        size = len(getattr(corpus, name))
-        lead = (len(next(iter(values.values()))),)
-        return predict_logits(forward, (values, weights, frozen), self._held[name], size, len(corpus.class_names), one, lead)
+        size, lead = len(self.material.split(name)), (len(next(iter(values.values()))),)
+        batches = self._batches_of(name)
+        return predict_logits(forward, (values, weights, frozen), batches, size, len(corpus.class_names), one, lead)
 
     @property
     def parameters(self) -> int:
@@ -345,7 +348,8 @@ class Trials:
     def weights_of(self, trial: int) -> dict[str, np.ndarray]:
         """Flat parameters of one trial of the last run, the best on validation and those that aren't trained."""
         _, weights, frozen = self._best
-        return jax.device_get(jax.tree.map(lambda x: x[trial], weights) | frozen)
+        trained = {name: value for name, value in frozen.items() if name not in self._constants}
+        return jax.device_get(jax.tree.map(lambda x: x[trial], weights) | trained)
 
     def held_logits(self) -> np.ndarray:
         """Logits f32 [k, n, c] of the validation split by the best weights of the last run."""
@@ -361,9 +365,25 @@ class Trials:
         if chosen is not None:
             of_chosen = jax.tree.map(lambda x: np.asarray(x)[np.asarray(chosen)], (values, weights))
             values, weights = replicate(of_chosen, self._mesh)
-            forward = jax.jit(jax.vmap(self._one_forward, in_axes=((0, 0, None), None)))
-            self._forward = Compiled(forward, "evaluation of the chosen", self._say)  # of another number of trials
-        return self._logits("test", values, weights, frozen)
+            self._forward = Compiled(
+                jax.jit(self._all_forward), "evaluation of the chosen", self._say
+            )  # of another number of trials
+        return self._logits(self.test_split, values, weights, frozen)
+
+    @property
+    def test_split(self) -> str:
+        """The split that ``test_logits`` are of: "test", or that of the folds, of which each trial is tested on its own part."""
+        return self.folds.split if self.folds and self.folds.tests else "test"
+
+    def tested(self, trial: Trial) -> np.ndarray:
+        """The documents of ``test_split`` that are a trial's test documents."""
+        if self.folds and self.folds.tests:
+            return self._rows_of(TEST, int(trial["data.fold"]))
+        return np.arange(len(self.material.split("test")))
+
+    def train_logits(self) -> np.ndarray:
+        """Logits f32 [k, n, c] of the training split by the best weights of the last run; of a fold's trial, also of its fold."""
+        return self._logits("train", *self._best)
 
 
 @jax.jit

@@ -1,0 +1,182 @@
+"""Studies of cascades: settings by folds and seeds trained together, compared on the same test cascades, a JSON line each.
+
+A line's ``test`` holds each metric once a seed, of the test predictions of all folds together, and ``folds`` accuracy and macro-F1
+of every fold and seed. Comparisons draw seeds and cascades with replacement, as those of ``experiments.study``, whose tests they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import pathlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments.study import METRICS, RESULTS, WORK, _done, compared, store
+from textfuse_jax.config import validate
+from textfuse_jax.evaluation.metrics import classification_metrics
+from textfuse_jax.evaluation.records import append_result, environment, hardware, plain, read_results
+from textfuse_jax.sweeping import out_of_fold
+from textfuse_jax.training import setup, sweep
+from textfuse_jax.training.inference import to_probabilities
+
+
+@dataclasses.dataclass(frozen=True)
+class CascadeSetting:
+    """One row of a study.
+
+    Attributes:
+      name: unique in the study.
+      config: ``"rumor_pheme"``, or with variants ``"rumor_pheme:fused"``.
+      fields: config field -> value.
+      folds: how many the protocol has.
+      against: the setting it is compared with, an earlier one; "": none.
+      published: metric -> the published number, and "source".
+      group: which rows of a table belong together.
+    """
+
+    name: str
+    config: str
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    folds: int = 5
+    against: str = ""
+    published: Mapping[str, Any] | None = None
+    group: str = ""
+
+    def built(self) -> ConfigDict:
+        """The config, checked."""
+        name, _, variants = self.config.partition(":")
+        config = importlib.import_module(f"configs.{name}").get_config(variants or None)
+        config = sweep.with_fields(config, dict(self.fields) | {"data.folds": self.folds, "data.seed": 0})
+        validate(config)
+        return config
+
+
+Also = Callable[[Any, np.ndarray], Mapping[str, Any]]
+"""``(corpus, roles) -> further facts`` of a setting's line: probes."""
+
+
+def main(name: str, settings: Sequence[CascadeSetting], *, seeds: int = 3, also: Also | None = None) -> None:
+    """The command line: ``python -m experiments.NAME [:runlocal]``; a study that was stopped goes on."""
+    arguments = [argument.lstrip(":") for argument in sys.argv[1:]]
+    if arguments not in ([], ["runlocal"]):
+        raise SystemExit(f"usage: python -m experiments.{name} [:runlocal]")
+    output, work = RESULTS / f"{name}.jsonl", WORK / name
+    if arguments:
+        settings, seeds, output, work = small(settings), 2, WORK / "local" / f"{name}.jsonl", WORK / "local" / name
+        output.unlink(missing_ok=True)
+    run(name, settings, seeds, output, work, also)
+
+
+def small(settings: Sequence[CascadeSetting]) -> list[CascadeSetting]:
+    """The first settings on trees of docstrings, words alone, one epoch: a smoke run of any study."""
+    found = []
+    for setting in settings[:2]:
+        base, _, variants = setting.config.partition(":")
+        kept = {k: v for k, v in setting.fields.items() if k.startswith(("model.edges", "model.width", "cascades.choose_on"))}
+        name = ",".join([*(v for v in variants.split(",") if v and v != "fused"), "docstrings", "scratch"])
+        fields = kept | {"training.total_epochs": 1, "cascades.first_posts": 8}
+        found.append(dataclasses.replace(setting, config=f"{base}:{name}", fields=fields, folds=2, against=""))
+    return found
+
+
+def run(
+    name: str,
+    settings: Sequence[CascadeSetting],
+    seeds: int,
+    output: pathlib.Path,
+    work: pathlib.Path,
+    also: Also | None = None,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Trains what ``output`` lacks.
+
+    Raises:
+      ConfigError: a setting's config is wrong; told before anything is trained.
+    """
+    configs = {setting.name: setting.built() for setting in settings}
+    machine, known, kept = environment(), read_results(output) if output.exists() else [], ("", None)
+    for setting in settings:
+        config, key = configs[setting.name], protocol(configs[setting.name], setting, seeds)
+        if _done(work / f"{_safe(setting.name)}.npz", key, known):
+            continue
+        say(f"{name}: {setting.name}")
+        data = json.dumps(
+            [config.data.to_dict(), config.cascades.to_dict(), config.encoder.to_dict(), config.model.fusion], default=str
+        )
+        if kept[0] != data:
+            kept = data, setup.prepare(config, setup.load_corpus(config), say)
+        material = kept[1]
+        trials = [{"data.fold": fold, "seed": seed} for seed in range(seeds) for fold in range(setting.folds)]
+        program = sweep.Trials(config, material, ["data.fold", "seed"], len(trials), say)
+        results = program.run(trials)
+        corpus, probabilities = material.corpus, to_probabilities(program.test_logits(), False)
+        labels = corpus.cascades.labels
+        folded = [classification_metrics(labels[r], p[r], corpus.class_names) for p, r in _tested(program, trials, probabilities)]
+        pooled = out_of_fold(program, trials, probabilities)
+        rows = pooled[0][0]
+        found = [classification_metrics(labels[rows], p, corpus.class_names) for _, p in pooled]
+        together = np.stack([p for _, p in pooled])
+        store(work / f"{_safe(setting.name)}.npz", together, key)
+        constant = np.bincount(labels[rows]).max() / len(rows)
+        line = {
+            "study": name,
+            "setting": setting.name,
+            "group": setting.group,
+            "config": setting.config,
+            "fields": plain(dict(setting.fields)),
+            "protocol": key,
+            "data": {
+                "name": corpus.name,
+                "cascades": len(corpus.cascades),
+                "posts": len(corpus.cascades.texts),
+                "tested": len(rows),
+            },
+            "classes": list(corpus.class_names),
+            "folds_of": config.cascades.protocol,
+            "choose_on": config.cascades.choose_on,
+            "folds": {m: [f[m] for f in folded] for m in ("accuracy", "f1_macro")},
+            "seeds": seeds,
+            "test": {m: [f[m] for f in found] for m in METRICS if found[0].get(m) is not None},
+            "f1": {c: [f["per_class"][c]["f1"] for f in found] for c in corpus.class_names},
+            "constant": {"accuracy": float(constant)},
+            "validation": [r["validation"].get("accuracy") for r in results],
+            "best_step": [r["best_step"] for r in results],
+            "diverged": sum(r["diverged"] for r in results),
+            "parameters": program.parameters,
+            "seconds_a_trial": round(program.seconds / len(trials), 1),
+            "trials_together": len(trials),
+            "published": plain(dict(setting.published)) if setting.published else None,
+            **{fact: value for fact, value in material.notes().items() if fact in ("selection", "augmentation")},
+            **(also(corpus, corpus.roles) if also else {}),
+            "fingerprint": corpus.fingerprint(),
+            "hardware": hardware(machine),
+            "commit": machine["git"]["commit"],
+            "uncommitted_changes": machine["git"]["dirty"],
+        }
+        if setting.against:
+            other = work / f"{_safe(setting.against)}.npz"
+            line |= compared(labels[rows], together, other) | {"reference": setting.against}
+        append_result(output, line)
+        accuracy, f1 = (np.mean(line["test"][m]) for m in ("accuracy", "f1_macro"))
+        say(f"{name}: {setting.name}: accuracy {accuracy:.4f}, macro-F1 {f1:.4f}")
+
+
+def _tested(program: sweep.Trials, trials: Sequence[dict], probabilities: np.ndarray):
+    return [(p, program.tested(trial)) for p, trial in zip(probabilities, trials)]
+
+
+def protocol(config: ConfigDict, setting: CascadeSetting, seeds: int) -> str:
+    """A digest of all that a setting's line depends on."""
+    told = [json.loads(config.to_json_best_effort()), seeds, setting.folds, setting.against]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _safe(name: str) -> str:
+    return name.replace("/", "-").replace(":", "-")

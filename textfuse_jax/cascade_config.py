@@ -1,0 +1,77 @@
+"""The fields of a config that only sets of cascades read, and their checks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from textfuse_jax.data.cascade_protocols import PROTOCOLS
+from textfuse_jax.data.cascade_rows import DIRECTIONS
+from textfuse_jax.data.cascade_sets import SOURCES
+from textfuse_jax.data.selection import RULES
+
+INPUTS = ("encoder", "words", "time")
+AUGMENTATIONS = ("", "original", "file", "provider")
+
+
+def cascade_fields() -> ConfigDict:
+    """Every field of ``config.cascades`` with its default."""
+    c = ConfigDict()
+    c.task = ""  # what is told apart: see data/cascade_sets.py TASKS; "" = the first of the set
+    c.tree = "posts"  # Twitter15, 16: posts (those with words) | all (bare reposts too, which have no text)
+    c.drop_broken = False  # leave out cascades that can't be used, with a warning; False = they are an error
+    c.most_posts = 0  # larger cascades keep their first so many posts; 0 = all. Memory grows with the largest
+    c.first_posts = 0  # early detection: only the first so many posts are known; 0 = all
+    c.first_minutes = 0.0  # early detection: only the posts of so many minutes are known; 0 = all
+    c.protocol = "folds"  # folds (data.folds) | events (one left out) | time (the newest tested)
+    c.choose_on = "validation"  # validation (clean) | test (published: the epoch is chosen on the test cascades, as BiGCN does)
+    c.batch_size = 32  # training cascades a step; a sweep over folds puts as many more into a batch as it leaves out
+    c.direction = "both"  # of the edges that rows come with: both | top_down | bottom_up
+    c.inputs = ("encoder",)  # of encoder (frozen features), words (hashed), time
+    c.taps = ("06/document",)  # layers of the encoder whose means are a post's features, side by side
+    c.most_words = 32  # of a post, for "words"; later ones are not seen
+    c.characters = False  # "words" are characters and pairs of them, for scripts without spaces
+    selection = c.selection = ConfigDict()  # phase 2; read where there is an augmentation
+    selection.rule = "dbscan"  # dbscan | random | degree | all | none
+    selection.share = 0.3  # of the posts of each cascade
+    selection.eps = 0.0  # radius of DBSCAN; 0 = the knee of the k-distances
+    selection.min_samples = 3
+    augmentation = c.augmentation = ConfigDict()  # phase 3
+    augmentation.source = ""  # provider (config.llm) | file | original (the posts themselves, no LLM); "" = no fusion
+    augmentation.path = ""  # source "file": JSON lines {"id": "CASCADE/POST", "text"}, POST counted from 0
+    augmentation.template = "expand/1"  # expand/1 | paraphrase/1 | context/1 (the post replied to is shown)
+    return c
+
+
+def check_cascades(config: ConfigDict, need: Any) -> None:
+    """Tells the faults of ``config.cascades``; nothing for sets of texts."""
+    if config.data.source not in SOURCES:
+        return
+    c = config.cascades
+    need.one_of("cascades.protocol", *PROTOCOLS)
+    need.one_of("cascades.choose_on", "validation", "test")
+    need.one_of("cascades.direction", *DIRECTIONS)
+    need.one_of("cascades.tree", "posts", "all")
+    need.one_of("cascades.selection.rule", *RULES)
+    need.one_of("cascades.augmentation.source", *AUGMENTATIONS)
+    need.positive("cascades.batch_size", "cascades.most_words")
+    need.positive("cascades.most_posts", "cascades.first_posts", "cascades.first_minutes", least=0)
+    need("cascades.inputs", bool(c.inputs) and all(name in INPUTS for name in c.inputs), f"at least one of {', '.join(INPUTS)}")
+    need("cascades.taps", len(c.taps) > 0, 'at least one tap "layer/document"')
+    need("cascades.selection.share", 0 < c.selection.share <= 1, "in (0, 1]")
+    need("data.folds", config.data.folds > 1 or c.protocol != "folds", 'at least 2 with cascades.protocol "folds"')
+    source = c.augmentation.source
+    need("cascades.augmentation.path", source != "file" or bool(c.augmentation.path), 'the file where the source is "file"')
+    need(
+        "llm.provider",
+        source != "provider" or bool(config.llm.provider),
+        'a provider where cascades.augmentation.source is "provider"',
+    )
+    fuses = bool(config.model.fusion)
+    need(
+        "cascades.augmentation.source",
+        not fuses or bool(source),
+        'provider (config.llm), file, or original (the posts themselves) with model.fusion; or set model.fusion to ""',
+    )
+    need("model.fusion", fuses or not source, "one of textfuse_jax.models.fusion where cascades.augmentation.source is set")

@@ -1,0 +1,198 @@
+"""The folders in which cascade sets are usually passed on, read as they are.
+
+* Twitter15 and 16 (Ma, Gao and Wong 2017): ``label.txt`` ("label:id"), ``source_tweets.txt`` ("id<TAB>text") and ``tree/ID.txt``,
+  lines ``['user', 'tweet', 'minutes']->['user', 'tweet', 'minutes']``; only the source has a text.
+* PHEME (Kochkina and others 2018): ``EVENT-all-rnr-threads/{rumours,non-rumours}/ID/`` with ``source-tweets``, ``reactions``,
+  ``annotation.json``.
+* Weibo (Ma and others 2016): ``Weibo.txt`` ("eid:ID<TAB>label:L<TAB>...") and ``Weibo/ID.json``, a list of posts.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import pathlib
+import re
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from textfuse_jax.data.cascades import Builder, Cascades
+from textfuse_jax.data.corpus import DataError
+
+LAYOUTS = {
+    "pheme": "all-rnr-annotated-threads/EVENT-all-rnr-threads/{rumours,non-rumours}/ID",
+    "twitter15": "twitter15/{label.txt,source_tweets.txt,tree/ID.txt}",
+    "twitter16": "twitter16/{label.txt,source_tweets.txt,tree/ID.txt}",
+    "weibo": "{Weibo.txt,Weibo/ID.json}",
+}
+Reader = Callable[[str, str, Mapping[str, str | None], bool], Cascades]
+"""``(name of the result, task, classes, drop_broken) -> cascades``."""
+
+
+def find(name: str, root: pathlib.Path) -> Reader | None:
+    """What reads the set's folders below ``root`` (or in it); None where they aren't there."""
+    if name == "pheme":
+        for folder in (root / "all-rnr-annotated-threads", root):
+            if sorted(folder.glob("*-all-rnr-threads")):
+                return functools.partial(_pheme, folder)
+    elif name == "weibo":
+        if (root / "Weibo.txt").is_file():
+            return functools.partial(_weibo, root)
+    else:
+        for folder in (root / name, root):
+            if (folder / "label.txt").is_file() and (folder / "tree").is_dir():
+                return functools.partial(_twitter, folder)
+    return None
+
+
+def _twitter(folder: pathlib.Path, full: str, task: str, classes: Mapping[str, str | None], drop_broken: bool) -> Cascades:
+    texts = dict(line.split("\t", 1) for line in _lines(folder / "source_tweets.txt"))
+    builder = Builder(f"{full}:all", tuple(dict.fromkeys(name for name in classes.values() if name)))
+    for number, line in enumerate(_lines(folder / "label.txt"), 1):
+        label, _, identity = line.partition(":")
+        place = f"label.txt, row {number}, column"
+        path = folder / "tree" / f"{identity}.txt"
+        try:
+            if label not in classes:
+                raise DataError(f"{place} 'label': {label!r} is none of {', '.join(classes)}; correct the row")
+            if identity not in texts or not path.is_file():
+                lacks = "no line in source_tweets.txt" if identity not in texts else f"no file tree/{identity}.txt"
+                raise DataError(f"{place} 'id': {identity!r} has {lacks}; add it or remove the row")
+            parent, minutes = read_tree(path)
+        except DataError as fault:
+            builder.faults.append(str(fault))
+            continue
+        posts = [texts[identity], *[""] * (len(parent) - 1)]
+        builder.add(identity, classes[label], posts, parent, minutes, place=f"{path.name}, column", row=place, blank=True)
+    return builder.built(f"{folder / 'label.txt'} holds no cascade", drop_broken)
+
+
+_EDGE = re.compile(r"^(\[.*\])\s*->\s*(\[.*\])$")
+
+
+def read_tree(path: pathlib.Path) -> tuple[list[int], list[float]]:
+    """Parents and minutes of a tree file; the nodes are put in the order of their minutes, the source first.
+
+    A node is a user's post of a tweet. Of several edges into one node the first holds; edges into the source are dropped, as
+    repeated edges are: releases of these sets hold hundreds of both.
+
+    Raises:
+      DataError: a line that is no edge, no root or more than one; the line is named.
+    """
+    above: dict[tuple, tuple] = {}
+    roots: list[tuple] = []
+    for number, line in enumerate(_lines(path), 1):
+        match = _EDGE.match(line)
+        if not match:
+            raise DataError(f"{path.name}, row {number}: {line[:60]!r} is no edge ['user', 'tweet', 'minutes']->[...]")
+        (first, second), delay = (tuple(ast.literal_eval(part)) for part in match.groups()), None
+        try:
+            delay = float(second[2])
+        except (IndexError, ValueError) as error:
+            raise DataError(f"{path.name}, row {number}: {second!r} has no number of minutes as its third entry") from error
+        if first[0] == "ROOT":
+            roots.append(second)
+        if second not in above:
+            above[second] = ("ROOT",) if first[0] == "ROOT" else first
+        assert delay is not None
+    if len(set(roots)) != 1:
+        raise DataError(f"{path.name}: one line ['ROOT', 'ROOT', '0.0']->[source] is needed, got {len(set(roots))}")
+    source = roots[0]
+    nodes = dict.fromkeys([source, *above, *(node for node in above.values() if node != ("ROOT",))])
+    order = [source, *sorted((n for n in nodes if n != source), key=lambda n: (float(n[2]), n))]
+    place = {node: i for i, node in enumerate(order)}
+    parent = [-1, *(place.get(above.get(node, source), 0) for node in order[1:])]
+    return parent, [float(node[2]) for node in order]
+
+
+def _pheme(folder: pathlib.Path, full: str, task: str, classes: Mapping[str, str | None], drop_broken: bool) -> Cascades:
+    builder = Builder(full, tuple(dict.fromkeys(name for name in classes.values() if name)))
+    for thread in sorted(folder.glob("*-all-rnr-threads/*rumours/*")):
+        if thread.name.startswith("."):
+            continue
+        event = thread.parent.parent.name.removesuffix("-all-rnr-threads")
+        rumour = thread.parent.name == "rumours"
+        place = f"{event}/{thread.parent.name}/{thread.name}, column"
+        try:
+            posts = _tweets(thread)
+        except DataError as fault:
+            builder.faults.append(str(fault))
+            continue
+        source, replies = posts[0], sorted(posts[1:], key=lambda p: (_seconds(p["created_at"]), p["id"]))
+        place_of = {source["id"]: 0} | {p["id"]: i for i, p in enumerate(replies, 1)}
+        parent = [-1, *(place_of.get(p.get("in_reply_to_status_id"), 0) for p in replies)]
+        minutes = [0.0, *((_seconds(p["created_at"]) - _seconds(source["created_at"])) / 60 for p in replies)]
+        value = str(int(rumour)) if task == "rumour" else _veracity(thread) if rumour else ""
+        texts = [p.get("text") or p.get("full_text") for p in (source, *replies)]
+        builder.add(thread.name, classes[value], texts, parent, minutes, event, place=place, row=f"{event}/{thread.parent.name}")
+    return builder.built(f"{folder} holds no threads", drop_broken)
+
+
+def _tweets(thread: pathlib.Path) -> list[dict]:
+    """The tweets of a thread, the source first."""
+    found = []
+    for name in ("source-tweets", "source-tweet", "reactions"):
+        for path in sorted((thread / name).glob("*.json")):
+            if path.name.startswith("."):
+                continue
+            found.append(_json(path))
+    if not found or str(found[0]["id"]) != thread.name:
+        raise DataError(f"{thread}: no source tweet source-tweets/{thread.name}.json")
+    return found
+
+
+def _veracity(thread: pathlib.Path) -> str:
+    """By the PHEME authors' rule (``convert_annotations.py``): misinformation and true are 0/1 texts or numbers."""
+    note = _json(thread / "annotation.json")
+    wrong, right = (int(note[key]) if key in note else None for key in ("misinformation", "true"))
+    if wrong and right:
+        raise DataError(f"{thread / 'annotation.json'}: both misinformation and true are 1; correct it")
+    return "false" if wrong else "true" if right else "unverified"
+
+
+def _weibo(root: pathlib.Path, full: str, task: str, classes: Mapping[str, str | None], drop_broken: bool) -> Cascades:
+    builder = Builder(full, tuple(dict.fromkeys(name for name in classes.values() if name)))
+    names = {"0": "non-rumor", "1": "rumor"}
+    for number, line in enumerate(_lines(root / "Weibo.txt"), 1):
+        fields = dict(part.split(":", 1) for part in line.split() if ":" in part)
+        place = f"Weibo.txt, row {number}, column"
+        identity, label = fields.get("eid", ""), names.get(fields.get("label", ""), "")
+        path = root / "Weibo" / f"{identity}.json"
+        if label not in classes or not path.is_file():
+            why = (
+                f"'label': {fields.get('label')!r} is neither 0 nor 1" if label not in classes else f"'eid': no file {path.name}"
+            )
+            builder.faults.append(f"{place} {why}; correct the row")
+            continue
+        posts = _json(path)
+        place_of = {post["mid"]: i for i, post in enumerate(posts)}
+        parent = [-1, *(place_of.get(post.get("parent"), 0) for post in posts[1:])]
+        minutes = [(post["t"] - posts[0]["t"]) / 60 for post in posts]
+        texts = [posts[0].get("original_text") or posts[0]["text"], *(post["text"] for post in posts[1:])]
+        builder.add(identity, classes[label], texts, parent, minutes, place=f"{path.name}, column", row=place, blank=True)
+    return builder.built(f"{root / 'Weibo.txt'} holds no event", drop_broken)
+
+
+def _seconds(created_at: str) -> float:
+    """``"Wed Jan 07 11:06:08 +0000 2015"`` -> seconds since 1970."""
+    return float(
+        np.datetime64(time.strftime("%Y-%m-%dT%H:%M:%S", time.strptime(created_at, "%a %b %d %H:%M:%S +0000 %Y")), "s").astype(
+            int
+        )
+    )
+
+
+def _json(path: pathlib.Path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is no whole JSON ({error}); copy it again") from error
+
+
+def _lines(path: pathlib.Path) -> list[str]:
+    if not path.is_file():
+        raise DataError(f"{path} is missing; the set's folder needs it")
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

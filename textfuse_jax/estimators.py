@@ -1,0 +1,370 @@
+"""scikit-learn style: ``fit`` on texts and labels, ``predict`` in the labels' own form; pandas in, pandas out.
+
+``TextFuseClassifier`` trains the model of a config; ``AutoFusionClassifier`` an encoder and its fusion with LLMs. Both are whole in
+memory and on disk: ``save`` writes numbers and text alone, ``load`` runs nothing that it reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib.util
+import json
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+
+from textfuse_jax import config as configs
+from textfuse_jax.data.corpus import Corpus, DataError, Split, stratified_split
+from textfuse_jax.evaluation.metrics import classification_metrics, decide
+from textfuse_jax.evaluation.records import write_json
+from textfuse_jax.experiment import config_of
+from textfuse_jax.fusion import pipeline
+from textfuse_jax.fusion.experiment import centre
+from textfuse_jax.fusion.members import opinion
+from textfuse_jax.fusion.thresholds import tune_thresholds
+from textfuse_jax.labels import Labels
+from textfuse_jax.predict import Predictor
+from textfuse_jax.training.inference import to_probabilities
+from textfuse_jax.training.progress import StopSignals
+
+FORMAT = 1
+
+
+class _TextClassifier(ClassifierMixin, BaseEstimator):
+    """What both share: texts and labels in, a corpus, labels out, files."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string, tags.input_tags.two_d_array = True, False
+        tags.target_tags.multi_output = True
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def predict(self, X: Any) -> Any:
+        """Labels of texts, in the form that ``fit`` was given: names, lists of names, or an indicator of the same columns.
+
+        A pandas input gives a Series or DataFrame with its index.
+        """
+        texts, index = texts_of(X, self._fitted().text_columns)
+        return self.labels_.back(self._predict(texts)[1], index)
+
+    def predict_proba(self, X: Any) -> Any:
+        """Probability of each class, float64 [n, c], columns in the order of ``classes_``; a DataFrame for pandas input."""
+        texts, index = texts_of(X, self._fitted().text_columns)
+        probabilities = self._predict(texts)[0]
+        if index is None:
+            return probabilities
+        import pandas
+
+        return pandas.DataFrame(probabilities, index=index, columns=list(self.classes_))
+
+    def evaluate(self, X: Any, y: Any) -> dict[str, Any]:
+        """Metrics of predictions of these texts (``classification_metrics``): accuracy, macro-F1, AUC, calibration, per class."""
+        texts, _ = texts_of(X, self._fitted().text_columns)
+        truth = self.labels_.encode(y)
+        probabilities, predicted = self._predict(texts)
+        if not self.labels_.multi_label:
+            return classification_metrics(truth, probabilities, self.labels_.names)
+        return classification_metrics(truth, centre(probabilities, predicted), self.labels_.names)
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The labels, in the order of ``predict_proba``'s columns."""
+        return np.asarray(self._fitted().labels_.values)
+
+    def save(self, folder: str | pathlib.Path) -> None:
+        """Writes the fitted classifier into a folder, which must be new or empty."""
+        self._fitted()
+        folder = pathlib.Path(folder)
+        if folder.exists() and any(folder.iterdir()):
+            raise FileExistsError(f"{folder} isn't empty; save to a new folder")
+        for part in self._PARTS:
+            if (self._folder / part).exists():
+                shutil.copytree(self._folder / part, folder / part)
+        facts = {"format": FORMAT, "class": type(self).__name__, "labels": self.labels_.to_plain()}
+        facts |= {"parameters": _plain_parameters(self), "config": json.loads(self.config_.to_json_best_effort())}
+        facts["thresholds"] = None if getattr(self, "thresholds_", None) is None else self.thresholds_.tolist()
+        write_json(folder / "estimator.json", facts)
+
+    @classmethod
+    def load(cls, folder: str | pathlib.Path):
+        """The classifier that ``save`` wrote; nothing of the folder is executed.
+
+        Raises:
+          FileNotFoundError: no classifier there.
+          DataError: it is one of another class or format.
+        """
+        path = pathlib.Path(folder) / "estimator.json"
+        if not path.exists():
+            raise FileNotFoundError(f"{folder} holds no classifier (no estimator.json); give the folder that save() wrote")
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        if (facts.get("format"), facts.get("class")) != (FORMAT, cls.__name__):
+            raise DataError(f"{path} is of {facts.get('class')}, format {facts.get('format')}; this is {cls.__name__}, {FORMAT}")
+        self = cls(**facts["parameters"])
+        self.config_, self.labels_ = config_of(facts["config"]), Labels.from_plain(facts["labels"])
+        self.thresholds_ = None if facts["thresholds"] is None else np.array(facts["thresholds"])
+        self._folder = pathlib.Path(folder)
+        self._open()
+        return self
+
+    def _fitted(self):
+        if not hasattr(self, "labels_"):
+            raise NotFittedError(f"this {type(self).__name__} isn't fitted yet; call fit(texts, labels) or load(folder)")
+        return self
+
+    def _fit(self, X: Any, y: Any) -> Corpus:
+        """Sets ``labels_`` and ``config_``; the corpus, with a part of the rows held out for validation."""
+        texts, _ = texts_of(X, self.text_columns)
+        self.labels_ = Labels.of(y)
+        encoded = self.labels_.encode(y)
+        if len(texts) != len(encoded):
+            raise DataError(f"{len(texts)} texts but {len(encoded)} labels; row i of both must belong together")
+        blank = [i for i, text in enumerate(texts) if not text.strip()]
+        if blank:
+            raise DataError(f"row {blank[0]}: the text is empty ({len(blank)} such rows); leave them out of fit")
+        self.config_ = self._config(self.labels_.multi_label)
+        configs.validate(self.config_)
+        everything = Split([f"row {i}" for i in range(len(texts))], texts, encoded)
+        if not 0 < self.validation_fraction < 1:
+            raise configs.ConfigError(f"validation_fraction must lie between 0 and 1, got {self.validation_fraction}")
+        kept, held = stratified_split(
+            encoded, max(2.0, round(len(texts) * self.validation_fraction)), configs.data_seed(self.config_)
+        )
+        train, validation = everything.take(kept), everything.take(held)
+        # The loop predicts a test split too; there is none here, so it is given one document that it knows already.
+        return Corpus("fit", train, validation, validation.take([0]), self.labels_.names, self.labels_.multi_label)
+
+    @contextlib.contextmanager
+    def _working(self):
+        """The folder of a fit, kept as long as the classifier where the user named none."""
+        self._temporary = None if self.workdir else tempfile.TemporaryDirectory(prefix="textfuse-")
+        self._folder = pathlib.Path(self.workdir or self._temporary.name)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with StopSignals() as stop:
+            yield stop
+
+    def _say(self) -> Callable[[str], None]:
+        return print if self.verbose else lambda line: None
+
+
+class TextFuseClassifier(_TextClassifier):
+    """The model of a config, by default agnews_frozen.py's: graph over a frozen encoder's features and the words themselves.
+
+    Args:
+      config: a ConfigDict, a file with ``get_config()``, or None for the default.
+      overrides: config field -> value, e.g. ``{"training.total_epochs": 3, "encoder.mode": "tuned"}``.
+      validation_fraction: of the rows given to ``fit``; weights, temperature and thresholds are chosen on them.
+      text_columns: of a DataFrame, joined by a space.
+      seed: of splits, weights and dropout.
+      workdir: where the run is kept; a fit that was stopped goes on there. None: a temporary folder.
+      verbose: whether progress is printed.
+
+    Attributes:
+      thresholds_: several labels a document: of each label, tuned on validation, saved with the model.
+    """
+
+    _PARTS = ("encoder/model",)
+
+    def __init__(
+        self,
+        config: ConfigDict | str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        validation_fraction: float = 0.1,
+        text_columns: Sequence[str] = ("text",),
+        seed: int = 0,
+        workdir: str | None = None,
+        verbose: bool = False,
+    ):
+        self.config, self.overrides, self.validation_fraction = config, overrides, validation_fraction
+        self.text_columns, self.seed, self.workdir, self.verbose = text_columns, seed, workdir, verbose
+
+    def fit(self, X: Any, y: Any) -> TextFuseClassifier:
+        """Trains on texts (a list, Series, array or DataFrame) and labels (names, lists of names, or an indicator)."""
+        corpus = self._fit(X, y)
+        with self._working() as stop:
+            logits = opinion(self.config_, corpus, self._folder / "encoder", stop, self._say(), keep=True)["validation"]
+        self.thresholds_ = None
+        if corpus.multi_label:
+            self.thresholds_ = tune_thresholds(corpus.validation.labels, to_probabilities(logits, True))
+        self._open()
+        return self
+
+    def _open(self) -> None:
+        self._predictor = Predictor(self._folder / "encoder")
+
+    def _config(self, multi_label: bool) -> ConfigDict:
+        config = make_config(self.config, self.overrides, multi_label, self.seed)
+        config.fusion.combiner = ""
+        return config
+
+    def _predict(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        if not texts:
+            return np.zeros((0, len(self.labels_.names))), np.zeros((0, len(self.labels_.names)), bool)
+        probabilities = self._predictor.probabilities(texts)
+        return probabilities, decide(probabilities, self.thresholds_)
+
+
+class AutoFusionClassifier(_TextClassifier):
+    """An encoder and LLMs, fused: LLM answers may be missing, wrong or expensive; without one it is the encoder.
+
+    Args:
+      provider: "local" (zero-shot vectors, no LLM, no account), "openai", "deepseek", "gemini", "compatible", "replay", or "" for
+        the encoder alone. Keys are read from the environment.
+      model: its name at the provider.
+      llm: further fields of ``config.llm``, e.g. ``{"base_url": ..., "budget": 5.0, "members": {...}}``.
+      call_share: of the texts an LLM is asked about when predicting, those from whom most is expected.
+      combiner: "mlp", "voting", "weighted", "stacking" or "per_class".
+      config, overrides, validation_fraction, text_columns, seed, workdir, verbose: as in ``TextFuseClassifier``.
+
+    Attributes:
+      fusion_: what was fitted (``fusion.fused.Fused``); its ``note`` says whether the fusion or one member predicts.
+      reports_: what each LLM was asked, answered and cost in ``fit``.
+    """
+
+    _PARTS = ("encoder/model", "fusion")
+
+    def __init__(
+        self,
+        provider: str = "local",
+        model: str = "",
+        llm: Mapping[str, Any] | None = None,
+        call_share: float = 1.0,
+        combiner: str = "mlp",
+        config: ConfigDict | str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        validation_fraction: float = 0.2,
+        text_columns: Sequence[str] = ("text",),
+        seed: int = 0,
+        workdir: str | None = None,
+        verbose: bool = False,
+    ):
+        self.provider, self.model, self.llm, self.call_share, self.combiner = provider, model, llm, call_share, combiner
+        self.config, self.overrides, self.validation_fraction = config, overrides, validation_fraction
+        self.text_columns, self.seed, self.workdir, self.verbose = text_columns, seed, workdir, verbose
+
+    def fit(self, X: Any, y: Any) -> AutoFusionClassifier:
+        """Trains the encoder and its folds, asks the LLMs about the texts, fits the fusion; see ``TextFuseClassifier.fit``."""
+        corpus = self._fit(X, y)
+        with self._working() as stop:
+            fitted = pipeline.fit(self.config_, corpus, self._folder, stop, self._say())
+        self._train = corpus.train
+        self.reports_ = fitted.asker.reports
+        self._open()
+        return self
+
+    def _open(self) -> None:
+        self._predictor = pipeline.FusedPredictor(self._folder, getattr(self, "_train", None), self._say())
+        self.fusion_ = self._predictor.fused
+
+    def _config(self, multi_label: bool) -> ConfigDict:
+        llm = {"provider": self.provider, "model": self.model or self.provider, "call_share": self.call_share, **(self.llm or {})}
+        fields = {f"llm.{name}": value for name, value in llm.items()}
+        config = make_config(self.config, fields | dict(self.overrides or {}), multi_label, self.seed)
+        config.fusion.combiner = self.combiner
+        return config
+
+    def _predict(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        if not texts:
+            return np.zeros((0, len(self.labels_.names))), np.zeros((0, len(self.labels_.names)), bool)
+        return self._predictor.predict([f"row {i}" for i in range(len(texts))], texts)
+
+
+def texts_of(X: Any, columns: Sequence[str]) -> tuple[list[str], Any]:
+    """Texts of a list, array, Series or DataFrame, and the pandas index (None for others).
+
+    Raises:
+      DataError: a DataFrame without the columns, a value that isn't text; the row is named.
+    """
+    index = getattr(X, "index", None) if hasattr(X, "iloc") else None
+    if hasattr(X, "columns"):
+        for name in columns:
+            if name not in X.columns:
+                near = difflib.get_close_matches(name, list(map(str, X.columns)), n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise DataError(
+                    f"the frame has no column {name!r}{hint}; name its text by text_columns=(...), it has {list(X.columns)}"
+                )
+        values = [" ".join(map(_text, row)) for row in zip(*(X[name] for name in columns))]
+        return values, index
+    if isinstance(X, str):
+        raise DataError(f"texts must be a list, array, Series or DataFrame, got the one text {X[:40]!r}; put it in a list")
+    values = np.asarray(X, object)
+    values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+    return [_text(value, i) for i, value in enumerate(values)], index
+
+
+def _text(value: Any, row: int | None = None) -> str:
+    if not isinstance(value, str):
+        where = "" if row is None else f"row {row}: "
+        raise DataError(f"{where}a text is needed, got {value!r} ({type(value).__name__}); fill it in or leave the row out")
+    return value
+
+
+def default_classifier() -> ConfigDict:
+    """Minutes on two cores: means of three layers of frozen MiniLM and the words themselves, no graph."""
+    config = configs.default_config()
+    config.name = "estimator"
+    config.encoder.mode = "cached"
+    config.model.pyramid, config.model.propagate, config.model.edges = "", "", ()
+    config.model.document_taps = ("02/document", "04/document", "06/document")
+    config.model.lexical, config.model.lexical_args.width = "textfuse_jax.models.lexical:BagOfNgrams", 64
+    config.model.head_args.dropout = 0.5
+    config.optimizer.learning_rate, config.optimizer.weight_decay = 3e-3, 0.5
+    config.training.total_epochs, config.training.average_decay = 8, 0.99
+    config.training.checkpoint_every_steps = 10_000  # at the end: epochs take seconds
+    config.evaluation.graphs = 0
+    return config
+
+
+def make_config(base: Any, overrides: Mapping[str, Any] | None, multi_label: bool, seed: int) -> ConfigDict:
+    """A config from a ConfigDict, a file with ``get_config()`` or nothing, with fields replaced; the loss fits the labels.
+
+    Raises:
+      ConfigError: a field that there isn't.
+    """
+    if isinstance(base, (str, pathlib.Path)):
+        base = config_of_file(pathlib.Path(base))
+    config = default_classifier() if base is None else base.copy_and_resolve_references()
+    config.seed, config.data.seed = seed, -1
+    if multi_label != (config.loss.name == "binary"):
+        config.loss.name = "binary" if multi_label else "cross_entropy"
+    for field, value in (overrides or {}).items():
+        part: Any = config
+        *path, name = field.split(".")
+        for step in path:
+            if not isinstance(part, ConfigDict) or step not in part:
+                raise configs.ConfigError(f"overrides: config.{field} is no field; there is no {step!r}")
+            part = part[step]
+        with part.ignore_type():
+            part[name] = ConfigDict(dict(value)) if isinstance(value, Mapping) else value
+    return config
+
+
+def config_of_file(path: pathlib.Path) -> ConfigDict:
+    """``get_config()`` of a Python file, as launch.py reads it; the user's own code, unlike what ``load`` reads.
+
+    Raises:
+      ConfigError: no such file, or none that makes a config.
+    """
+    if not path.is_file():
+        raise configs.ConfigError(f"config: no file {path}; python -m textfuse_jax.fusion create-config {path} writes one")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise configs.ConfigError(f"config: {path} has no get_config()")
+    return module.get_config()
+
+
+def _plain_parameters(estimator: _TextClassifier) -> dict[str, Any]:
+    """Constructor parameters as JSON; a config is kept whole elsewhere."""
+    parameters = {name: value for name, value in estimator.get_params(deep=False).items() if name not in ("config", "workdir")}
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in parameters.items()}

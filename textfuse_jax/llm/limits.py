@@ -1,0 +1,79 @@
+"""Pace and patience: at most so many requests and tokens in any minute, and how long to wait after a fault."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+MARGIN = 0.03  # of a limit that is left unused: calls that leave evenly arrive unevenly
+BURST = 0.01  # of a limit that may go at once after a pause
+
+
+class Pace:
+    """At most ``per_minute`` units in any 60 seconds, spread evenly (generic cell rate algorithm).
+
+    In a window of w seconds at most ``(1 - MARGIN + BURST) per_minute w / 60`` units go, and one call more.
+
+    Args:
+      per_minute: the limit; 0 = none.
+      clock: seconds, never going back.
+    """
+
+    def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic):
+        self._limit, self._clock = per_minute, clock
+        self._free = clock()  # when all that was booked has been used up at the even rate
+        self._largest = 1.0
+
+    @property
+    def _rate(self) -> float:
+        """Units a second; the largest single call is subtracted, for it may fall on the window's end."""
+        return max((1 - MARGIN) * self._limit - (self._largest - 1), self._limit / 4) / 60
+
+    def delay(self, units: float = 1.0) -> float:
+        """Seconds until a call of so many units may go; books nothing."""
+        self._largest = max(self._largest, units)
+        return 0.0 if not self._limit else max(self._free - BURST * self._limit / self._rate - self._clock(), 0.0)
+
+    def book(self, units: float = 1.0) -> None:
+        """A call of so many units goes now."""
+        if self._limit:
+            self._free = max(self._free, self._clock()) + units / self._rate
+
+    def correct(self, units: float) -> None:
+        """So many units more (less, if negative) than booked were used."""
+        if self._limit:
+            self._free += units / self._rate
+
+
+class Gate:
+    """Closed for all calls while a provider refuses every one of them: after ``in_a_row`` refusals without an answer between.
+
+    A single refusal delays its own call alone: where many are under way, one in ten may be refused without the limit being hit.
+    """
+
+    def __init__(self, in_a_row: int = 4, clock: Callable[[], float] = time.monotonic):
+        self._needed, self._clock = in_a_row, clock
+        self._refused = 0
+        self._opens = clock()
+
+    def refused(self, wait: float) -> None:
+        """A call was refused, to be sent again after ``wait`` seconds."""
+        self._refused += 1
+        if self._refused >= self._needed:
+            self._opens = max(self._opens, self._clock() + wait)
+
+    def passed(self) -> None:
+        """A call wasn't refused."""
+        self._refused = 0
+
+    def delay(self) -> float:
+        """Seconds until calls may go."""
+        return max(self._opens - self._clock(), 0.0)
+
+
+def backoff(faults: int, mean: float, most: float, asked: float | None, rng: random.Random) -> float:
+    """Seconds to wait before the next attempt: ``mean 2^(faults - 1)``, at most ``most``, times a number drawn from [0.5, 1.5);
+    never less than the provider asked for."""
+    wait = min(mean * 2 ** min(faults - 1, 30), most) * (0.5 + rng.random())
+    return wait if asked is None else max(asked * (1 + 0.1 * rng.random()), wait if faults > 1 else 0.0)

@@ -1,0 +1,114 @@
+"""The edges of a cascade, made from each post's parent: ways of messages, replies dropped, delays, a virtual root.
+
+Functions and modules of the edges' signature, ``edges(nodes) -> (nodes with these edges, out)``, but for the helpers.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from textfuse_jax.models.layers import drop
+from textfuse_jax.segments import gather, segment_sum
+from textfuse_jax.types import NodeRows, Out
+
+DIRECTIONS = ("both", "top_down", "bottom_up")
+
+
+def replies(nodes: NodeRows, direction: str = "both") -> tuple[NodeRows, Out]:
+    """An edge for each reply, weight 1: from the post to the reply ("top_down"), from the reply ("bottom_up"), or both.
+
+    Bound u, or 2 u for "both".
+
+    Raises:
+      ValueError: another direction.
+    """
+    if direction not in DIRECTIONS:
+        raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, got {direction!r}")
+    u = nodes.document.shape[1]
+    parent = nodes.parent
+    child = jnp.where(parent < u, jnp.arange(u, dtype=parent.dtype)[None], u)
+    ends = {"both": (parent, child), "top_down": (parent,), "bottom_up": (child,)}[direction]
+    others = {"both": (child, parent), "top_down": (child,), "bottom_up": (parent,)}[direction]
+    senders, receivers = jnp.concatenate(ends, 1), jnp.concatenate(others, 1)
+    return nodes.replace(senders=senders, receivers=receivers, weight=(senders < u).astype(nodes.features.dtype)), {}
+
+
+class Delays(nn.Module):
+    """Replies weighted by how late they came:  w = (1 + delay / minutes)^(-softplus(b)),  b learned.
+
+    The delay of an edge is the time between its two posts; where one isn't known, w = 1. GCN and GAT read the weights.
+
+    Attributes:
+      direction: as in ``replies``.
+      minutes: unit of the delay.
+    """
+
+    direction: str = "both"
+    minutes: float = 10.0
+
+    @nn.compact
+    def __call__(self, nodes: NodeRows) -> tuple[NodeRows, Out]:
+        """``out`` has ``edges/decay``, softplus(b).
+
+        Raises:
+          ValueError: the nodes carry no times.
+        """
+        if nodes.time is None:
+            raise ValueError("edges Delays needs nodes with times (NodeRows.time), as cascades have; use replies")
+        nodes, _ = replies(nodes, self.direction)
+        decay = nn.softplus(self.param("decay", nn.initializers.zeros, ()))
+        first, second = gather(nodes.time, nodes.senders, fill=-1), gather(nodes.time, nodes.receivers, fill=-1)
+        delay = jnp.where((first < 0) | (second < 0), 0, jnp.abs(second - first))
+        weight = jnp.exp(-decay * jnp.log1p(delay / self.minutes))
+        return nodes.replace(weight=nodes.weight * weight), {"edges/decay": decay}
+
+
+def drop_replies(module: nn.Module, nodes: NodeRows, rate: float, train: bool) -> NodeRows:
+    """In training each reply loses its parent with probability ``rate``, for both directions (Rong et al. 2020, DropEdge)."""
+    u = nodes.document.shape[1]
+    kept = drop(module, jnp.ones(nodes.parent.shape), rate, train) > 0
+    return nodes.replace(parent=jnp.where(kept, nodes.parent, u))
+
+
+def is_source(nodes: NodeRows) -> Array:
+    """Which nodes are the source of their document, bool [r, u]: the first of its level-0 nodes, which lie together."""
+    before = jnp.pad(nodes.document[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+    return (nodes.document < nodes.slots) & (nodes.document != before) & (nodes.level == 0)
+
+
+def of_source(x: Float[Array, "r u d"], nodes: NodeRows) -> Float[Array, "r s d"]:
+    """The source's features of each document; 0 for empty slots. A document's nodes lie together, its source first."""
+    return segment_sum(jnp.where(is_source(nodes)[..., None], x, 0), nodes.document, nodes.slots)
+
+
+def add_virtual_root(nodes: NodeRows) -> NodeRows:
+    """One more node a document, zeros at first, joined both ways to all of its nodes by edges of weight 1.
+
+    Nodes u to u + s - 1 are those of slots 0 to s - 1, of level 1; a slot without nodes has none.
+    """
+    r, u = nodes.document.shape
+    s = nodes.slots
+    slot = jnp.arange(s, dtype=nodes.document.dtype)[None]
+    used = segment_sum(jnp.ones((r, u), jnp.int32), nodes.document, s) > 0
+    end = lambda index: jnp.where(index == u, u + s, index)  # noqa: E731
+    node = jnp.where(nodes.document < s, jnp.arange(u, dtype=jnp.int32)[None], u + s)
+    root = jnp.where(nodes.document < s, u + nodes.document, u + s)
+    more = lambda x, value: jnp.concatenate([x, jnp.full((r, s), value, x.dtype)], 1)  # noqa: E731
+    return nodes.replace(
+        features=jnp.pad(nodes.features, ((0, 0), (0, s), (0, 0))),
+        document=jnp.concatenate([nodes.document, jnp.where(used, slot, s)], 1),
+        level=more(nodes.level, 1),
+        parent=more(end(nodes.parent), u + s),
+        saliency=more(nodes.saliency, 0),
+        senders=jnp.concatenate([end(nodes.senders), node, root], 1),
+        receivers=jnp.concatenate([end(nodes.receivers), root, node], 1),
+        weight=jnp.concatenate([nodes.weight, *[(node < u + s).astype(nodes.weight.dtype)] * 2], 1),
+        time=None if nodes.time is None else more(nodes.time, -1),
+    )
+
+
+def without_virtual_root(nodes: NodeRows, before: NodeRows) -> NodeRows:
+    """The nodes of ``before`` with the features they have in ``nodes``, which has a virtual root a document."""
+    return before.replace(features=nodes.features[:, : before.document.shape[1]])

@@ -1,0 +1,258 @@
+"""What a training reads of cascades: what is known of every post, once, on the device; batches only say which post is where.
+
+Phase 1 features of the frozen encoder (cached), hashed words and times; phase 2 the posts chosen; phase 3 their rewritten texts,
+encoded. All of it is independent of labels and folds. What a message passing then makes of it is the model's
+(``models.node_classifier``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from sklearn.utils import murmurhash3_32
+
+from textfuse_jax.config import ConfigError, data_seed
+from textfuse_jax.data.cascade_protocols import CascadeCorpus, split_of
+from textfuse_jax.data.cascade_rows import cascade_batches
+from textfuse_jax.data.cascades import Cascades
+from textfuse_jax.data.corpus import TRAIN, Split
+from textfuse_jax.data.pipeline import Batches
+from textfuse_jax.data.selection import select
+from textfuse_jax.encoders.tokenizers import save_tokenizer
+from textfuse_jax.models.node_classifier import NodeClassifier, build_node_classifier, look_up
+from textfuse_jax.models.post_inputs import BUCKETS
+from textfuse_jax.training import setup
+from textfuse_jax.training.augmentation import rewrite
+from textfuse_jax.training.cascade_drawings import cascade_graphs
+from textfuse_jax.training.material import Folds
+from textfuse_jax.training.step import flatten
+
+PREFIX = "posts/"
+AUGMENTED_TAP = "06/document"  # all-MiniLM-L6-v2's sentence embedding is the mean of its last layer, of length 1
+
+
+@dataclasses.dataclass(frozen=True)
+class CascadeMaterial:
+    """Cascades, and arrays over all of their posts.
+
+    Attributes:
+      corpus: with the cascades, roles and members of splits.
+      posts: name -> array [posts, ...], as ``models.post_inputs`` reads it.
+      facts: of selection and augmentation, for every result.
+      encoder: of the features; None where none are read.
+    """
+
+    corpus: CascadeCorpus
+    posts: Mapping[str, np.ndarray]
+    facts: dict[str, Any]
+    encoder: setup.TextEncoder | None = None
+
+    layers = 0
+    size_name = "posts"
+
+    def split(self, name: str) -> Split:
+        """The cascades of a split, or of "all"."""
+        return split_of(self.corpus.cascades) if name == "all" else getattr(self.corpus, name)
+
+    def cascades(self, split: str) -> Cascades:
+        """The cascades of a split."""
+        whole = self.corpus.cascades
+        return whole if split == "all" else whole.take(self.corpus.members[split])
+
+    def train_batches(self, config, split: str = "train", **share) -> Batches:
+        """Shuffled batches of all epochs. Those of "all" are larger by what each fold leaves out, so that a step learns from
+        as many cascades on average.
+        """
+        size = config.cascades.batch_size
+        if split == "all":
+            size = round(size / max((self.corpus.roles & TRAIN > 0).mean(), 0.05))
+        options = dict(epochs=config.training.total_epochs, seed=data_seed(config), prefetch=config.data.prefetch)
+        options |= dict(batch_size=size, direction=config.cascades.direction)
+        return cascade_batches(self.cascades(split), None, **options, **share)
+
+    def held_batches(self, config, split: str, **share) -> Batches:
+        """Every cascade of a split once; twice as many a batch, as nothing is kept for gradients."""
+        size = 2 * config.cascades.batch_size
+        return cascade_batches(self.cascades(split), None, batch_size=size, direction=config.cascades.direction, **share)
+
+    def folds(self, config) -> Folds:
+        """The protocol's."""
+        return Folds("all", self.corpus.roles)
+
+    def make_model(self, config) -> NodeClassifier:
+        """The model of a config."""
+        return build_node_classifier(config.model, len(self.corpus.class_names))
+
+    def init_params(self, config, model, rows) -> dict[str, jax.Array]:
+        """Random parameters."""
+        few = {name: np.zeros((1, *values.shape[1:]), values.dtype) for name, values in self.posts.items()}
+        return setup.init_params(model, look_up(rows, jax.tree.map(jax.numpy.asarray, few)), config.seed, None)
+
+    def constants(self) -> dict[str, np.ndarray]:
+        """The arrays over all posts."""
+        return {PREFIX + name: values for name, values in self.posts.items()}
+
+    def apply(self, model) -> Callable:
+        """The model on rows whose posts are looked up among the constants."""
+
+        def forward(params, rows, *, train, rngs=None):
+            own = {name: value for name, value in params.items() if name != PREFIX[:-1]}
+            rows = look_up(rows, params[PREFIX[:-1]])
+            return model.apply({"params": own}, rows, train=train, rngs=rngs)
+
+        return forward
+
+    def is_frozen(self, config, name: str) -> bool:
+        """Nothing but the constants."""
+        return False
+
+    def notes(self) -> dict[str, Any]:
+        """Selection, augmentation, posts, and the encoder."""
+        found = {"posts": len(self.corpus.cascades.texts), **self.facts}
+        return found | ({"encoder_fingerprint": self.encoder.fingerprint} if self.encoder else {})
+
+    def told(self, config) -> str:
+        """Posts, and which were rewritten by whom."""
+        told = f"{len(self.corpus.cascades.texts):,} posts, the largest cascade {self.corpus.cascades.sizes.max():,}"
+        if "augmentation" in self.facts:
+            told += f"; {self.facts['selection']['selected']:,} selected, rewritten by: {self.facts['augmentation']['source']}"
+        return told
+
+    def sizes(self, split: str) -> np.ndarray:
+        """Posts of each cascade."""
+        return self.cascades(split).sizes
+
+    def drawings(self, config, model, params, probabilities):
+        """See ``cascade_drawings.cascade_graphs``."""
+        return cascade_graphs(config, self, model, params, probabilities)
+
+    def export(self, folder: pathlib.Path, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Writes the tokenizer; the encoder joins the parameters, eps of the selection the facts."""
+        facts: dict[str, Any] = {"posts": {k: self.facts[k] for k in ("selection", "augmentation") if k in self.facts}}
+        if self.encoder is None:
+            return params, facts
+        save_tokenizer(self.encoder.tokenizer, folder)
+        return params | flatten({"encoder": self.encoder.params}), facts | {
+            "architecture": dataclasses.asdict(self.encoder.architecture)
+        }
+
+
+def prepare(config, corpus: CascadeCorpus, say: Callable[[str], None]) -> CascadeMaterial:
+    """Features, selection and rewritten texts of all posts of a corpus.
+
+    Raises:
+      ConfigError, DataError, CheckpointNotFound: as ``posts_of``, ``setup.load_text_encoder``.
+    """
+    needs = "encoder" in config.cascades.inputs or bool(config.cascades.augmentation.source)
+    encoder = load_encoder(config) if needs else None
+    posts, facts = posts_of(config, corpus.cascades, encoder, say)
+    return CascadeMaterial(corpus, posts, facts, encoder)
+
+
+def load_encoder(config) -> setup.TextEncoder:
+    """The frozen encoder, with the layers that posts are read by.
+
+    Raises:
+      ConfigError: there are no pretrained weights to read posts by.
+    """
+    if config.encoder.checkpoint == "scratch":
+        raise ConfigError('an encoder of posts needs weights; from scratch take config.cascades.inputs=("words",) and no fusion')
+    return setup.load_text_encoder(config, (), taps=_taps(config))
+
+
+def posts_of(
+    config, cascades: Cascades, encoder: setup.TextEncoder | None, say: Callable[[str], None], eps: float = 0.0
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays over all posts by name, and facts about selection and augmentation.
+
+    Args:
+      cascades: of which nothing was taken away: ``cascades.post`` counts from 0.
+      eps: of DBSCAN, found on other cascades; 0: as the config says.
+    """
+    c, facts = config.cascades, {}
+    posts: dict[str, np.ndarray] = {}
+    bare = np.array([not text.strip() for text in cascades.texts])
+    if "encoder" in c.inputs:
+        found = _encoded(config, encoder, cascades.name, cascades.texts, c.taps, say)
+        joined = np.concatenate([found[tap] for tap in c.taps], axis=1)
+        joined[bare] = 0
+        posts["encoder"] = joined
+    if "words" in c.inputs:
+        posts["words"] = hashed_words(cascades.bags or cascades.texts, c.most_words, c.characters)
+    if "time" in c.inputs:
+        known = ~np.isnan(cascades.minutes)
+        posts["time"] = np.stack([np.log1p(np.where(known, np.maximum(cascades.minutes, 0), 0)) / 5, known], 1).astype(np.float32)
+    if not config.model.fusion:
+        return posts, facts
+    looks = posts.get("encoder")
+    if looks is None:
+        looks = _encoded(config, encoder, cascades.name, cascades.texts, (AUGMENTED_TAP,), say)[AUGMENTED_TAP]
+    s = c.selection
+    try:
+        selected, facts["selection"] = select(
+            cascades,
+            looks,
+            rule=s.rule,
+            share=s.share,
+            eps=eps or s.eps,
+            min_samples=s.min_samples,
+            seed=data_seed(config),
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    say("selection: " + ", ".join(f"{name} {value}" for name, value in facts["selection"].items()))
+    rewritten = rewrite(config, cascades, selected, say)
+    facts["augmentation"] = rewritten.facts
+    width = encoder.architecture.width
+    posts["augmented"] = np.zeros((len(cascades.texts), width), np.float16)
+    posts["selected"] = np.zeros(len(cascades.texts), bool)
+    if len(rewritten.posts):
+        name = f"{cascades.name}-{rewritten.facts['source'].split(' ')[0]}"
+        taps = _encoded(config, encoder, name, rewritten.texts, (AUGMENTED_TAP,), say)
+        vectors = taps[AUGMENTED_TAP].astype(np.float32)
+        posts["augmented"][rewritten.posts] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+        posts["selected"][rewritten.posts] = True
+    return posts, facts
+
+
+_LATIN = re.compile(r"[^\W_]+|[^\w\s]")
+
+
+def hashed_words(texts: Sequence[str], most: int, characters: bool = False) -> np.ndarray:
+    """The first ``most`` words of each text as numbers below ``BUCKETS``, int32 [k, most], ``BUCKETS`` where there is none.
+
+    Words are runs of letters and digits, and single signs, in lower case; with ``characters`` single characters and pairs of them.
+    MurmurHash3 gives their numbers, so that new texts need no vocabulary; words that share a number share a vector.
+    """
+    found, known = np.full((len(texts), most), BUCKETS, np.int32), {}
+    for i, text in enumerate(texts):
+        words = [w for one in zip(text, text[1:] + " ") for w in (one[0], "".join(one)) if w.strip()] if characters else None
+        words = _LATIN.findall(text.lower()) if words is None else words
+        for j, word in enumerate(words[:most]):
+            if word not in known:
+                known[word] = murmurhash3_32(word, positive=True) % BUCKETS
+            found[i, j] = known[word]
+    return found
+
+
+def _encoded(config, encoder, name: str, texts: Sequence[str], taps: Sequence[str], say) -> dict[str, np.ndarray]:
+    """Features of texts by the frozen encoder, from its cache."""
+    parts = setup.encode_split(config, encoder.tokenizer, texts)
+    if len(parts) != len(texts):
+        raise ConfigError('config.data.long_documents must be "truncate" for cascades: a post is one vector')
+    return setup.cached_features(config, f"{name.split(':')[0]}-posts", encoder, parts, say, taps)
+
+
+def _taps(config) -> tuple[str, ...]:
+    """Layers that posts are read by: those of the inputs, and that of rewritten texts."""
+    taps = set(config.cascades.taps) if "encoder" in config.cascades.inputs else set()
+    wrong = [tap for tap in taps if not tap.endswith("/document")]
+    if wrong:
+        raise ConfigError(f"config.cascades.taps must be of scale document, one vector a post, got {wrong[0]!r}")
+    return tuple(sorted(taps | ({AUGMENTED_TAP} if config.model.fusion else set())))
