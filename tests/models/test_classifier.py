@@ -312,3 +312,21 @@ def test_parts_from_outside_the_library(tmp_path, monkeypatch):
     assert np.abs(plain - other)[0, :2].max() > 1e-3
     phrases = {(a, b) for a, b in edge_set(out["graph"]) if a != b and b < 5}
     assert phrases == {(0, 1), (1, 2), (2, 3)}
+
+
+def test_static_edges_are_made_from_a_tap_and_do_not_move_with_the_pyramid():
+    """The same neighbours whatever the pyramid's weights; the nodes' features are still the pyramid's."""
+    rows = pack(PACKED, **SIZES)
+    graphs = {}
+    for tap in (None, "00/phrase"):
+        classifier = model(edges=KINDS["knn"], edge_tap=tap)
+        for seed in (0, 1):
+            params = classifier.init(jax.random.key(seed), rows, train=False)
+            fixed = classifier.init(jax.random.key(0), rows, train=False)["params"]
+            params = {"params": params["params"] | {"encoder": fixed["encoder"]}} if "encoder" in fixed else params
+            graphs[tap, seed] = classifier.apply(params, rows, train=False)[1]["graph"]
+    assert edge_set(graphs["00/phrase", 0]) == edge_set(graphs["00/phrase", 1])
+    assert edge_set(graphs[None, 0]) != edge_set(graphs[None, 1])
+    assert graphs["00/phrase", 0].features.shape[-1] == 8
+    with pytest.raises(ValueError, match="edge_tap"):
+        model(edge_tap="07/phrase").init(jax.random.key(0), rows, train=False)

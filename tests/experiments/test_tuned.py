@@ -1,0 +1,63 @@
+"""Tuned rows: valid configs, lines from finished runs, one run after another."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import study_extras, study_tables, tuned
+from tests.launching import write_corpus
+from textfuse_jax.config import validate
+from textfuse_jax.evaluation.records import read_results
+
+
+def test_rows_are_valid_named_once_and_in_tables():
+    assert len({(row.study, row.name) for row in tuned.ROWS}) == len(tuned.ROWS)
+    for row in tuned.ROWS:
+        config = row.at(3)
+        validate(config)
+        assert (config.seed, config.data.seed) == (3, 0) and row.study in study_tables.TITLES
+        assert config.encoder.mode == "tuned"
+
+
+@pytest.mark.slow
+def test_a_row_is_run_recorded_and_not_run_again(tmp_path, monkeypatch, capsys):
+    path = write_corpus(tmp_path / "corpus.csv")
+    small = {"encoder.scratch.width": 16, "encoder.scratch.heads": 2, "encoder.scratch.layers": 6, "data.path": str(path)}
+    row = tuned.Row("baselines", "tiny, tuned", "own_text:runlocal,scratch", small, "encoder alone, three layers")
+    monkeypatch.setattr(tuned, "ROWS", [row])
+    monkeypatch.setattr(tuned, "SEEDS", 2)
+    for name in ("RESULTS", "FOLDER", "WORK"):
+        monkeypatch.setattr(tuned, name, tmp_path / name)
+    first = tmp_path / "WORK" / "baselines"
+    first.mkdir(parents=True)
+    corpus = tuned.setup.load_corpus(row.at(0))
+    one = np.eye(len(corpus.class_names))[np.asarray(corpus.test.labels)]
+    np.savez(first / "encoder alone, three layers.npz", probabilities=np.stack([one] * 5), key="")
+    assert tuned.main([]) == 0
+    lines = read_results(tmp_path / "RESULTS" / "baselines.jsonl")
+    assert [line["seeds"] for line in lines] == [1, 2] and lines[-1]["regime"] == "tuned"
+    accuracy = [json.loads((tuned.folder_of(row, seed) / "result.json").read_text())["test"]["accuracy"] for seed in range(2)]
+    assert lines[-1]["test"]["accuracy"] == pytest.approx(accuracy)
+    assert lines[-1]["difference"] == pytest.approx(np.mean(accuracy) - 1)  # against a model that is always right
+    capsys.readouterr()
+    assert tuned.main(["baselines"]) == 0 and len(read_results(tmp_path / "RESULTS" / "baselines.jsonl")) == 2
+    assert tuned.main(["ablation"]) == 2 and "no tuned rows" in capsys.readouterr().err
+    assert "tiny, tuned" in study_tables.table(lines, ["absent"]) and "not measured" in study_tables.table(lines, ["absent"])
+
+
+def test_what_stands_beside_a_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(study_extras, "FIGURES", tmp_path)
+    graph = dict(level=[0, 0, 1], parent=[2, 2, -1], senders=[0, 1], receivers=[1, 0], weight=[0.5, 0.5], label="World")
+    graph |= dict(texts=["a b c", "d e f", "a b c d e f"], scales=["phrase", "sentence"], beta=[0.2, 0.3, 0.5])
+    thirds = {"words": [3, 10, 20, 90], "accuracy": [[0.5, 0.7], [0.8, 0.8], [0.9, 0.9]]}
+    line = {"setting": "alpha = 0", "fields": {}, "sample_graph": graph, "strata": thirds}
+    line |= {"test": {"ece": [0.1, 0.2]}, "ece_after_temperature": [0.02, 0.03]}
+    (drawn,) = study_extras.samples("graph_construction", [line, line])
+    assert "Graph of one text" in drawn and (tmp_path / "study_graph_construction_graph_1.png").stat().st_size > 5000
+    (drawn,) = study_extras.samples("pooling_share", [line])
+    assert "attention" in drawn
+    assert "| 0.6000 ± 0.1414 |" in study_extras.strata_table([line]) and "3 to 10, to 20, to 90" in study_extras.strata_table(
+        [line]
+    )
+    assert "calibration" in study_extras.calibration("baselines", [line])[0]
