@@ -3,10 +3,11 @@
     python launch.py --config=configs/rumor_pheme.py                             # fold 0 of 5, inner validation
     python launch.py --config=configs/rumor_pheme.py --sweep="data.fold=0..4"    # 5-fold cross-validation
 
-TEXTFUSE_DATA names a folder with the set. Features of every post by frozen MiniLM and its words, once; then the two-way GCN with
-root enhancement. ``:fused`` puts TAPE's phases 2 to 4 on: with ``--config.cascades.augmentation.source=provider`` and config.llm an
-LLM rewrites the selected posts, with ``file`` a file has them, ``original`` (the default of ``:fused``) takes the posts themselves.
-One event left out: ``--config.cascades.protocol=events --config.data.folds=9 --sweep="data.fold=0..8"``. Measured: docs/cascades.md.
+TEXTFUSE_DATA names a folder with the set. Features of every post by frozen MiniLM and its words, once; then the two-way GCN
+with root enhancement. ``:fused`` puts TAPE's phases 2 to 4 on: the selected posts are rewritten by an LLM with
+``--config.cascades.augmentation.source=provider`` and config.llm, or stand in a file (``file``); the default of ``:fused``,
+``original``, takes the posts themselves. One event left out: ``--config.cascades.protocol=events --config.data.folds=9``
+``--sweep="data.fold=0..8"``. Measured: docs/cascades.md.
 
 Variants: ``:fused``, ``:runlocal`` (seconds), ``:docstrings`` (trees of docstrings), ``:scratch`` (words alone); join by commas.
 """
@@ -45,7 +46,6 @@ def cascades(name, source, arg, **fields):
     model.propagate = "textfuse_jax.models.two_way:TwoWay"
     model.propagate_args.dropout = 0.3
     model.inputs_args.dropout = 0.2
-    model.inputs_args.word_dropout = 0.2
     model.edge_dropout = 0.2
     model.source_vector = True
     model.pooling = "textfuse_jax.models.pooling:Mean"

@@ -1,7 +1,7 @@
 """Studies of cascades: settings by folds and seeds trained together, compared on the same test cascades, a JSON line each.
 
-A line's ``test`` holds each metric once a seed, of the test predictions of all folds together, and ``folds`` accuracy and macro-F1
-of every fold and seed. Comparisons draw seeds and cascades with replacement, as those of ``experiments.study``, whose tests they are.
+A line's ``test`` holds each metric once a seed, of the test predictions of all folds together, and ``folds`` accuracy and
+macro-F1 of every fold and seed. Comparisons draw seeds and cascades with replacement; they are those of ``experiments.study``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ Also = Callable[[Any, np.ndarray], Mapping[str, Any]]
 """``(corpus, roles) -> further facts`` of a setting's line: probes."""
 
 
-def main(name: str, settings: Sequence[CascadeSetting], *, seeds: int = 3, also: Also | None = None) -> None:
+def main(name: str, settings: Sequence[CascadeSetting], *, seeds: int = 2, also: Also | None = None) -> None:
     """The command line: ``python -m experiments.NAME [:runlocal]``; a study that was stopped goes on."""
     arguments = [argument.lstrip(":") for argument in sys.argv[1:]]
     if arguments not in ([], ["runlocal"]):

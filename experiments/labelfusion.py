@@ -2,8 +2,8 @@
 
     TEXTFUSE_DATA=DIR python -m experiments.labelfusion [:runlocal] [--answers FILE.jsonl --name MODEL]
 
-The LLM is **simulated**: answers drawn from a level of accuracy, 0.844 being the paper's GPT, with mistakes that are independent of
-the text or meet on texts that a TF-IDF model finds hard (correlation 0.5). With ``--answers`` (id or text -> answer, what
+The LLM is **simulated**: answers drawn from a level of accuracy, 0.844 being the paper's GPT, with mistakes that are independent
+of the text or meet on texts that a TF-IDF model finds hard (correlation 0.5). With ``--answers`` (id or text -> answer, what
 ``Cache.export`` writes) a real LLM's stored answers take its place. Validation has 2,000 documents, test all 7,600; nothing is
 chosen on test. Encoders: ``experiments.labelfusion_members`` first (or this trains them). About 15 minutes on 2 cores after that.
 """
@@ -189,8 +189,8 @@ def main(arguments: list[str]) -> int:
             }
             append_result(output, line)
             print(
-                f"{rows:,} rows, LLM {level}, correlation {rho}: fused {line['fused']['accuracy']:.4f}, members {line['members']}, "
-                f"{100 * line['difference_from_best']:+.2f} points from the best; {line['note']}",
+                f"{rows:,} rows, LLM {level}, correlation {rho}: fused {line['fused']['accuracy']:.4f}, "
+                f"members {line['members']}, {100 * line['difference_from_best']:+.2f} points from the best; {line['note']}",
                 flush=True,
             )
     return 0

@@ -2,9 +2,10 @@
 
     TEXTFUSE_DATA=DIR python -m experiments.labelfusion_goemotions [:runlocal]
 
-Encoder: ``experiments.labelfusion_members goemotions`` first (or this trains it). Training texts that are held out too are left out.
-The fusion is fitted on half of the validation split and its thresholds on the other half; the encoder's thresholds on all of it. The
-LLM is **simulated** at recall and precision 0.4, about what zero-shot LLMs reach on this data. Published: macro-F1 0.46, BERT-base.
+Encoder: ``experiments.labelfusion_members goemotions`` first (or this trains it). Training texts that are held out too are
+left out. The fusion is fitted on half of the validation split and its thresholds on the other half; the encoder's thresholds on
+all of it. The LLM is **simulated** at recall and precision 0.4, about what zero-shot LLMs reach on this data. Published:
+macro-F1 0.46, BERT-base.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ def main(arguments: list[str]) -> int:
     line = common | {"setting": "tuned MiniLM"} | told(encoder, alone) | {"f1_macro_at_half": at_half["f1_macro"]}
     append(line, local)
 
-    parts = [corpus.validation.take(rows) for rows in (halves := stratified_split(corpus.validation.labels, 0.5, 0))]
+    halves = stratified_split(corpus.validation.labels, 0.5, 0)
+    parts = [corpus.validation.take(rows) for rows in halves]
     fitted = [members(part, logits["validation"][rows], number) for number, (part, rows) in enumerate(zip(parts, halves))]
     test = members(corpus.test, logits["test"], 2)
     check_splits([("half", parts[0], fitted[0]), ("other half", parts[1], fitted[1]), ("test", corpus.test, test)])

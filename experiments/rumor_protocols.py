@@ -2,9 +2,9 @@
 
     TEXTFUSE_DATA=DIR python -m experiments.rumor_protocols [:runlocal]
 
-The model of configs/rumor_*.py: features of frozen MiniLM (Weibo: characters from scratch), words, two-way GCN. 5 folds by 3 seeds in
-one program. Beside it a forest on the id's digits alone and one on times alone, and the constant answer. "published" chooses
-the epoch on the test fold, as BiGCN, RDEA and GACL do; "clean" on an inner part. About 45 minutes on 2 cores.
+The model of configs/rumor_*.py: features of frozen MiniLM (Weibo: characters from scratch), words, two-way GCN. 5 folds by
+2 seeds in one program. Beside it a forest on the id's digits alone and one on times alone, and the constant answer. "published"
+chooses the epoch on the test fold, as BiGCN, RDEA and GACL do; "clean" on an inner part. About 45 minutes on 2 cores.
 """
 
 from __future__ import annotations

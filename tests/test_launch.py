@@ -10,6 +10,7 @@ import pytest
 from tests.launching import ROOT, SMALL, launch, write_corpus
 from textfuse_jax import config as configs
 from textfuse_jax import experiment
+from textfuse_jax.data.cascade_sets import SOURCES as CASCADES
 from textfuse_jax.evaluation.records import read_predictions
 from textfuse_jax.predict import Predictor
 from textfuse_jax.predict import main as predict
@@ -43,6 +44,7 @@ def test_every_config_and_variant_is_valid(name, arg):
 def test_every_config_runs_locally_without_weights_or_data(name, tmp_path):
     config = importlib.import_module(f"configs.{name}").get_config("docstrings,scratch,runlocal")
     shallow(config)
+    size = "cascade_size" if config.data.source in CASCADES else "text_length"
     result = experiment.run(config, tmp_path / "run", say=lambda line: None)
     assert result["test"]["n"] == 48 and 0 <= result["test"]["accuracy"] <= 1
     assert result["reference"]["tfidf_logreg"]["n"] == 48
@@ -51,7 +53,7 @@ def test_every_config_runs_locally_without_weights_or_data(name, tmp_path):
         assert (tmp_path / "run" / name).stat().st_size > 0
     pictures = sorted(path.name for path in (tmp_path / "run" / "figures").iterdir())
     assert pictures == [
-        "accuracy_by_text_length.png",
+        f"accuracy_by_{size}.png",
         "confusion_matrix.png",
         "graph_1.png",
         "learning_curve.png",

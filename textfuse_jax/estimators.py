@@ -1,7 +1,7 @@
 """scikit-learn style: ``fit`` on texts and labels, ``predict`` in the labels' own form; pandas in, pandas out.
 
-``TextFuseClassifier`` trains the model of a config; ``AutoFusionClassifier`` an encoder and its fusion with LLMs. Both are whole in
-memory and on disk: ``save`` writes numbers and text alone, ``load`` runs nothing that it reads.
+``TextFuseClassifier`` trains the model of a config; ``AutoFusionClassifier`` an encoder and its fusion with LLMs. Both are whole
+in memory and on disk: ``save`` writes numbers and text alone, ``load`` runs nothing that it reads.
 """
 
 from __future__ import annotations

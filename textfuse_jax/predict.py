@@ -3,7 +3,8 @@
     python -m textfuse_jax.predict --workdir RUN --input FILE.csv --output OUT.csv
 
 The input is CSV, TSV, JSONL or Parquet, plain or .gz, with the run's text columns and, if you like, an ``id`` column;
-``-`` is standard input or output (CSV). The output holds id, predicted and a probability for each class.
+``-`` is standard input or output (CSV). The output holds id, predicted and a probability for each class. A run of cascades takes
+JSON lines {id, texts, parent, time} instead.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import jax
 import numpy as np
 
 from textfuse_jax.data import ag_news
+from textfuse_jax.data.cascade_sets import SOURCES as CASCADES
 from textfuse_jax.data.corpus import DataError
 from textfuse_jax.data.pipeline import evaluation_batches
 from textfuse_jax.data.tabular import read_texts
@@ -78,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--text_columns", nargs="+", help="columns of the text, joined by a space; default: those of the run")
     options = parser.parse_args(arguments)
     try:
+        if config_of(export.read_facts(pathlib.Path(options.workdir) / "model")["config"]).data.source in CASCADES:
+            return _cascades(options)
         predictor = Predictor(options.workdir)
         columns: tuple[Any, ...] = tuple(options.text_columns or predictor.config.data.text_columns)
         ids, texts = read_texts(options.input, columns)
@@ -91,6 +95,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     probabilities = predictor.probabilities(texts) if texts else np.zeros((0, classes))
     predicted = chosen(probabilities, predictor.finished.multi_label)
     write_predictions(options.output, ids, None, predicted, probabilities, predictor.class_names)
+    return 0
+
+
+def _cascades(options: argparse.Namespace) -> int:
+    """The command line for a run of cascades."""
+    from textfuse_jax.predict_cascades import CascadePredictor
+
+    predictor = CascadePredictor(options.workdir, lambda line: print(line, file=sys.stderr))
+    cascades = predictor.read(options.input)
+    probabilities = predictor.probabilities(cascades)
+    write_predictions(options.output, cascades.ids, None, chosen(probabilities, False), probabilities, predictor.class_names)
     return 0
 
 

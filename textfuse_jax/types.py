@@ -115,7 +115,7 @@ class CascadeRows:
       nodes: the posts, with the edges of the replies; features of width 0 where the model is to gather them by ``post``.
       post: index of each node's post among all posts, one past the last in padding.
       label, weight, example: of each slot, as in ``TokenRows``.
-      inputs: what is known of each post by name, [r, u, ...]: see ``models.post_inputs``; empty until it is looked up by ``post``.
+      inputs: what is known of each post by name, [r, u, ...], looked up by ``post``: see ``models.post_inputs``.
     """
 
     nodes: NodeRows

@@ -100,8 +100,8 @@ def cascade_set(
         return laid_out(full, task, classes, drop_broken)
     where = f"{FILES[name]} and {cascade_layouts.LAYOUTS[name]} in {folder}" if folder else "TEXTFUSE_DATA, which is not set"
     raise DataNotFound(
-        f"{name} was not found. Looked for: {where}. Set TEXTFUSE_DATA (or data.root) to a folder with {FILES[name]}, one cascade a "
-        f"line: {_FIELDS[family]}; or to the folders in which the set is passed on: {cascade_layouts.LAYOUTS[name]}"
+        f"{name} was not found. Looked for: {where}. Set TEXTFUSE_DATA (or data.root) to a folder with {FILES[name]}, one "
+        f"cascade a line: {_FIELDS[family]}; or to the folders in which the set is passed on: {cascade_layouts.LAYOUTS[name]}"
     )
 
 
@@ -182,7 +182,7 @@ def _words(path: pathlib.Path) -> dict[str, str]:
 
 
 def docstring_trees() -> Cascades:
-    """A tree for each module of the docstrings corpus: its docstring (else the first) and, below it, those of its classes and functions.
+    """A tree for each module of the docstrings corpus: its docstring, else the first, and those of classes and functions below.
 
     Each hangs from what holds it (a method from its class), or from the source. The classes are the subject areas. There is
     no time, but there is real text in real trees on every machine: what configs of cascades run on without data.

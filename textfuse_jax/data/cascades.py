@@ -1,8 +1,8 @@
 """Cascades: a source post and the replies below it, read from JSON lines into flat arrays.
 
 A line is one cascade: ``id``, ``texts`` (source first), ``parent`` (index of the post replied to, -1 for the source), and where
-known ``delay_min`` (minutes since the source) and ``event``. The texts stay in the file; nothing is repaired or cut. Where the sets
-that are usually compared on come from stands in ``cascade_sets``.
+known ``delay_min`` (minutes since the source) and ``event``. The texts stay in the file; nothing is repaired or cut.
+The sets that are usually compared on are in ``cascade_sets``.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Cascades:
 
 def read_cascades(
     path: str | os.PathLike,
-    label_column: str,
+    label_column: str | None,
     classes: Mapping[str, str | None] | None = None,
     *,
     name: str = "cascades",
@@ -138,7 +138,7 @@ def read_cascades(
 
     Args:
       path: the file; its fields stand in the module's docstring. ``time`` is read where there is no ``delay_min``.
-      label_column: field that tells the class.
+      label_column: field that tells the class; None: they have none yet, and all get the one class "".
       classes: value of that field, as text -> name of its class, in the order of the classes; None as a class leaves such
         cascades out. None: the sorted values are the classes.
       name: of the result.
@@ -151,7 +151,8 @@ def read_cascades(
         post outside the cascade must hang from the source, as in PHEME's file.
     """
     table = read_table(pathlib.Path(path))
-    columns = {key: table.column(key) for key in ("id", "texts", "parent", label_column)}
+    columns = {key: table.column(key) for key in ("id", "texts", "parent")}
+    columns[label_column] = [""] * len(table) if label_column is None else table.column(label_column)
     blank = [None] * len(table)
     delays = table.columns.get("delay_min", table.columns.get("time", blank))
     events = table.columns.get("event", blank)

@@ -1,4 +1,4 @@
-"""A cascade drawn as the outline of its replies: each post under the one it replies to, coloured by its share in the pooled vector."""
+"""A cascade drawn as the outline of its replies: each post under the one it replies to, coloured by its share."""
 
 from __future__ import annotations
 

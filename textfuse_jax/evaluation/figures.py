@@ -197,15 +197,15 @@ def length_strata(lengths: Int[np.ndarray, "n"], strata: int = 5) -> list[tuple[
 
 
 def length_accuracy(
-    lengths: Int[np.ndarray, "n"], correct: Bool[np.ndarray, "n"], strata: int = 5, unit: str = "length in tokens"
+    lengths: Int[np.ndarray, "n"], correct: Bool[np.ndarray, "n"], size: str = "text length (tokens)", strata: int = 5
 ) -> Figure:
     """Accuracy on small to large documents, with 95 % Wilson intervals and the number of documents of each stratum.
 
     Args:
       lengths: size of each document.
+      size: what it is called, with its unit.
       correct: whether its prediction was right.
       strata: number of strata wanted, by quantiles of the length.
-      unit: what sizes count: "length in tokens", "posts".
     """
     lengths, correct = np.asarray(lengths), np.asarray(correct, bool)
     if not len(lengths) or lengths.shape != correct.shape:
@@ -226,7 +226,7 @@ def length_accuracy(
     spans = [f"{low}" if low == high else f"{low} to {high}" for low, high in ranges]
     ax.set_xticks(x, [f"{span}\nn = {int(i.sum()):,}" for span, i in zip(spans, inside)])
     ax.set_xlim(-0.5, len(ranges) - 0.3)
-    ax.set(xlabel=unit, ylabel="accuracy (%)", title=f"Accuracy by {unit}")
+    ax.set(xlabel=size, ylabel="accuracy (%)", title=f"Accuracy by {size.partition(' (')[0]}")
     _tidy(ax)
     ax.grid(False, axis="x")
     ax.legend(frameon=False, loc="best")

@@ -1,6 +1,6 @@
 """Probes for leakage: how much do a cascade's id, or its times, tell of its label, without a word of text?
 
-Ids of tweets grow with time, and non-rumours were often collected at other times than rumours: a forest on the id's leading digits
+Ids of tweets grow with time, and non-rumours were often collected at other times than rumours: a forest on the id's digits
 then does well on random folds, and so may any model that finds the time in the text.
 """
 

@@ -28,8 +28,8 @@ from textfuse_jax.fusion.combiners import COMBINERS
 from textfuse_jax.fusion.fused import Fused
 from textfuse_jax.fusion.opinion import Members, check_splits
 from textfuse_jax.fusion.pipeline import Fitted, fit, members_of
-from textfuse_jax.fusion.thresholds import tune_thresholds
 from textfuse_jax.fusion.routing import SHARES, curve, quality, uncertainty
+from textfuse_jax.fusion.thresholds import tune_thresholds
 from textfuse_jax.training.progress import StopSignals
 from textfuse_jax.training.summary import confidence
 

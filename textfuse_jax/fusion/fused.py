@@ -306,5 +306,6 @@ def _no_harm(p, x, members: Members, labels, harm: float, seed: int) -> tuple[in
     if which < 0:
         return -1, f"fused: {metric} {scores['fused']:.4f} on validation, best member {best:.4f}", scores
     name = members.names[which]
-    told = f"{name} alone takes the fusion's place: {metric} {scores['members'][name]:.4f} on validation against {scores['fused']:.4f}"
+    place = f"{name} alone takes the fusion's place: {metric} {scores['members'][name]:.4f} on validation"
+    told = f"{place} against {scores['fused']:.4f}"
     return which, told + f", better by more than {harm:g} standard errors", scores

@@ -153,8 +153,9 @@ def check_splits(parts: Sequence[tuple[str, Split, Members]]) -> None:
                 changes = (a[1:] != a[:-1]).any(1).sum()  # sorted splits may well have equal answers
                 if members.present[:n, m].sum() >= SAME_ANSWERS and np.array_equal(a, b) and changes >= SAME_ANSWERS // 2:
                     raise DataError(
-                        f"{name} ({members.kinds[m]}) gives the first {n} documents of {one} and of {other} the same answers in the "
-                        "same order, though their texts differ: one split's answers were taken for the other's; ask again, or join by id"
+                        f"{name} ({members.kinds[m]}) gives the first {n} documents of {one} and of {other} the same answers in "
+                        "the same order, though their texts differ: one split's answers were taken for the other's; ask again, "
+                        "or join by id"
                     )
 
 

@@ -34,7 +34,7 @@ class Router:
     """
 
     knots: Float[np.ndarray, "k"]
-    weight: Float[np.ndarray, "d"]
+    weight: Float[np.ndarray, " d"]
     multi_label: bool
 
     def expected_gain(self, probabilities: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n"]:

@@ -39,7 +39,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "r u d"], inside: Bool[Array, "r u"], *, train: bool) -> tuple[Float[Array, "r u d"], Out]:
-        """Normalised nodes, whatever in padding; ``out`` has, in training, the new ``statistics/.../running_mean`` and ``_variance``."""
+        """Normalised nodes, anything in padding; ``out`` has in training ``statistics/.../running_mean`` and ``_variance``."""
         d = x.shape[-1:]
         running = [self.param(name, start, d) for name, start in zip(RUNNING, (nn.initializers.zeros, nn.initializers.ones))]
         scale, bias = self.param("scale", nn.initializers.ones, d), self.param("bias", nn.initializers.zeros, d)

@@ -1,8 +1,8 @@
 """Fusion of a post's own features with the embedding of what an LLM made of it: ``fuse(base, augmented, selected, *, train)``.
 
 Phase 4 of TAPE. ``base`` h [r, u, d] are the encoder's features of every post, ``augmented`` e [r, u, a] those of its rewritten
-text, ``selected`` says which posts have one. Every other post gets x = W_base h, by the same W_base (and bias) as in the formulas; its e is
-not read. Each returns ``(x [r, u, width], out)``.
+text, ``selected`` says which posts have one. Every other post gets x = W_base h, by the same W_base (and bias) as in the
+formulas; its e is not read. Each returns ``(x [r, u, width], out)``.
 """
 
 from __future__ import annotations

@@ -235,7 +235,7 @@ def _round(
     nodes: NodeRows,
     train: bool,
 ) -> tuple[Float[Array, "r u v"], Float[Array, "r u w"], Out]:
-    """What round k makes of its messages: h, h without what the root added, and statistics; called inside ``layer``'s compact method.
+    """What round k makes of its messages: h, h without what the root added, statistics; called inside a compact method.
 
     ``own`` is h before the round, without what the root added.
     """

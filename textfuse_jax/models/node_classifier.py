@@ -111,12 +111,13 @@ class NodeClassifier(nn.Module):
         return logits, out | made
 
 
-def build_node_classifier(config: Mapping[str, Any], classes: int) -> NodeClassifier:
+def build_node_classifier(config: Any, classes: int) -> NodeClassifier:
     """The classifier of cascades that ``config.model`` describes.
 
     Args:
-      config: with ``fusion``, ``inputs``, ``propagate``, ``pooling``, ``head`` and their ``_args``, ``edges`` (none or one kind) and
-        ``edges_args`` by what follows the colon, ``width``, ``self_loops``, ``edge_dropout``, ``virtual_root``, ``source_vector``.
+      config: with ``fusion``, ``inputs``, ``propagate``, ``pooling``, ``head`` and their ``_args``, ``edges`` (none or one
+        kind) and ``edges_args`` by what follows the colon, ``width``, ``self_loops``, ``edge_dropout``, ``virtual_root``,
+        ``source_vector``.
       classes: number of logits.
 
     Raises:
@@ -143,7 +144,7 @@ def build_node_classifier(config: Mapping[str, Any], classes: int) -> NodeClassi
         head=part("head"),
         edges=edges,
         self_loops=config.get("self_loops", True),
-        inputs=PostInputs(fusion=part("fusion"), **dict(config.get("inputs_args") or {})),
+        inputs=PostInputs(fusion=part("fusion"), **{"width": config["width"]} | dict(config.get("inputs_args") or {})),
         edge_dropout=config.get("edge_dropout", 0.0),
         virtual_root=config.get("virtual_root", False),
         source_vector=config.get("source_vector", False),

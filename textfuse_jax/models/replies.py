@@ -80,7 +80,10 @@ def is_source(nodes: NodeRows) -> Array:
 
 def of_source(x: Float[Array, "r u d"], nodes: NodeRows) -> Float[Array, "r s d"]:
     """The source's features of each document; 0 for empty slots. A document's nodes lie together, its source first."""
-    return segment_sum(jnp.where(is_source(nodes)[..., None], x, 0), nodes.document, nodes.slots)
+    u = nodes.document.shape[1]
+    slot = jnp.where(is_source(nodes), nodes.document, nodes.slots)  # numbers are added up, so that features needn't be
+    place = segment_sum(jnp.broadcast_to(jnp.arange(1, u + 1, dtype=jnp.int32), slot.shape), slot, nodes.slots)
+    return gather(x, jnp.where(place > 0, place - 1, u))
 
 
 def add_virtual_root(nodes: NodeRows) -> NodeRows:

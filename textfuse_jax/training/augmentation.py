@@ -78,7 +78,8 @@ def _from_file(path: pathlib.Path, cascades: Cascades, posts: Int[np.ndarray, "m
     found = [i for i in posts.tolist() if isinstance(known.get(names[i]), str) and known[names[i]].strip()]
     if len(posts) and not found:
         raise DataError(
-            f'{path.name} holds none of the {len(posts)} selected posts; its ids must read "CASCADE/POST", e.g. {names[posts[0]]!r}'
+            f'{path.name} holds none of the {len(posts)} selected posts; its ids must read "CASCADE/POST", '
+            f"e.g. {names[posts[0]]!r}"
         )
     facts = {"source": f"file {path.name}", "asked": len(posts), "missing": _counted(absent=len(posts) - len(found))}
     return Rewritten(np.array(found, np.int64), [known[names[i]] for i in found], facts)

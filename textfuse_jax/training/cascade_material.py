@@ -54,7 +54,7 @@ class CascadeMaterial:
     encoder: setup.TextEncoder | None = None
 
     layers = 0
-    size_name = "posts"
+    size_name = "cascade size", "posts"
 
     def split(self, name: str) -> Split:
         """The cascades of a split, or of "all"."""
@@ -73,13 +73,15 @@ class CascadeMaterial:
         if split == "all":
             size = round(size / max((self.corpus.roles & TRAIN > 0).mean(), 0.05))
         options = dict(epochs=config.training.total_epochs, seed=data_seed(config), prefetch=config.data.prefetch)
-        options |= dict(batch_size=size, direction=config.cascades.direction)
+        options |= dict(batch_size=size, direction=config.cascades.direction, uniform=True)
         return cascade_batches(self.cascades(split), None, **options, **share)
 
     def held_batches(self, config, split: str, **share) -> Batches:
         """Every cascade of a split once; twice as many a batch, as nothing is kept for gradients."""
         size = 2 * config.cascades.batch_size
-        return cascade_batches(self.cascades(split), None, batch_size=size, direction=config.cascades.direction, **share)
+        return cascade_batches(
+            self.cascades(split), None, batch_size=size, direction=config.cascades.direction, uniform=True, **share
+        )
 
     def folds(self, config) -> Folds:
         """The protocol's."""
@@ -227,7 +229,7 @@ _LATIN = re.compile(r"[^\W_]+|[^\w\s]")
 def hashed_words(texts: Sequence[str], most: int, characters: bool = False) -> np.ndarray:
     """The first ``most`` words of each text as numbers below ``BUCKETS``, int32 [k, most], ``BUCKETS`` where there is none.
 
-    Words are runs of letters and digits, and single signs, in lower case; with ``characters`` single characters and pairs of them.
+    Words are runs of letters and digits, and single signs, in lower case; with ``characters`` characters and pairs of them.
     MurmurHash3 gives their numbers, so that new texts need no vocabulary; words that share a number share a vector.
     """
     found, known = np.full((len(texts), most), BUCKETS, np.int32), {}

@@ -26,6 +26,7 @@ class Finished:
       config: as plain nested dicts.
       class_names: in the order of the logits.
       tokenizer, architecture: of the encoder; None where the model reads none.
+      posts: of a run of cascades how posts were selected and rewritten.
     """
 
     config: dict[str, Any]
@@ -34,6 +35,7 @@ class Finished:
     tokenizer: tokenizers.Tokenizer | None
     architecture: Architecture | None
     params: dict[str, Any]
+    posts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def save(folder: pathlib.Path, config: ConfigDict, trained: dict[str, Any]) -> None:
@@ -61,8 +63,8 @@ def save(folder: pathlib.Path, config: ConfigDict, trained: dict[str, Any]) -> N
     os.replace(part, folder)
 
 
-def load(folder: pathlib.Path) -> Finished:
-    """Reads what ``save`` wrote.
+def read_facts(folder: pathlib.Path) -> dict[str, Any]:
+    """What is told of a finished model: config, classes, architecture.
 
     Raises:
       FileNotFoundError: the folder holds no finished model.
@@ -71,7 +73,16 @@ def load(folder: pathlib.Path) -> Finished:
         raise FileNotFoundError(
             f"{folder} holds no finished model; has its run ended? go on with launch.py --workdir={folder.parent} --resume"
         )
-    facts = json.loads((folder / "model.json").read_text())
+    return json.loads((folder / "model.json").read_text())
+
+
+def load(folder: pathlib.Path) -> Finished:
+    """Reads what ``save`` wrote.
+
+    Raises:
+      FileNotFoundError: the folder holds no finished model.
+    """
+    facts = read_facts(folder)
     shape = facts.get("architecture")
     return Finished(
         config=facts["config"],
@@ -80,4 +91,5 @@ def load(folder: pathlib.Path) -> Finished:
         tokenizer=load_tokenizer(folder) if shape else None,
         architecture=Architecture(**shape | {"kinds": tuple(shape.get("kinds", ()))}) if shape else None,
         params=checkpoints.load_params(folder / "params"),
+        posts=facts.get("posts", {}),
     )

@@ -37,8 +37,8 @@ def train(
       say: takes lines of progress.
 
     Returns:
-      ``corpus``, ``material``, ``model``, ``params`` (flat, best on validation), ``logits`` (split -> f32[n, c]), ``history`` (lines
-      of metrics.jsonl) and ``training`` (facts for the report).
+      ``corpus``, ``material``, ``model``, ``params`` (flat, best on validation), ``logits`` (split -> f32[n, c]), ``history``
+      (lines of metrics.jsonl) and ``training`` (facts for the report).
 
     Raises:
       ConfigError: fields that don't fit the data or the encoder; told before the first step.

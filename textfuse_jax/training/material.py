@@ -1,4 +1,4 @@
-"""What a training reads, behind one interface: texts (``setup.Material``) and cascades (``cascade_material.CascadeMaterial``) fill it.
+"""What a training reads, behind one interface: ``setup.Material`` fills it with texts, ``cascade_material`` with cascades.
 
 The loop, the sweep, the summary, export and prediction know documents, labels, batches and a model, and nothing of what a
 document is made of.
@@ -45,12 +45,12 @@ class Material(Protocol):
     Attributes:
       corpus: documents, labels and class names of the splits train, validation and test.
       layers: of the encoder that is trained along, for its layer-wise rates; 0: none is.
-      size_name: what the size of a document counts, for the report: "length in tokens", "posts".
+      size_name: what the size of a document is called, and what it counts: ("text length", "tokens").
     """
 
     corpus: Corpus
     layers: int
-    size_name: str
+    size_name: tuple[str, str]
 
     def split(self, name: str) -> Split:
         """The documents of a split: train, validation, test, or one that ``folds`` names."""

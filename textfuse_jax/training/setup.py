@@ -64,7 +64,7 @@ class Material:
     encoded: Mapping[str, Encoded]
     features: Mapping[str, Features]
 
-    size_name = "length in tokens"
+    size_name = "text length", "tokens"
 
     @property
     def layers(self) -> int:

@@ -125,5 +125,6 @@ def draw_figures(
     )
     lengths = trained["material"].sizes("test")
     whole = (decide(probabilities, 0.5) == (corpus.test.labels > 0.5)).all(-1) if corpus.multi_label else right
-    made["Accuracy by text length"] = figures.length_accuracy(lengths, whole, unit=trained["material"].size_name)
+    name, unit = trained["material"].size_name
+    made[f"Accuracy by {name}"] = figures.length_accuracy(lengths, whole, f"{name} ({unit})")
     return {name: figures.save(figure, folder / f"{name.lower().replace(' ', '_')}.png") for name, figure in made.items()}

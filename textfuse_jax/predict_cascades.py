@@ -1,0 +1,97 @@
+"""Classifies new cascades with a finished run: what ``textfuse_jax.predict`` does where the run was one of cascades."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from textfuse_jax.data.cascade_cut import first_minutes, first_posts
+from textfuse_jax.data.cascade_rows import cascade_batches
+from textfuse_jax.data.cascades import Cascades, read_cascades
+from textfuse_jax.experiment import config_of
+from textfuse_jax.models.node_classifier import build_node_classifier, look_up
+from textfuse_jax.training import export
+from textfuse_jax.training.cascade_material import posts_of
+from textfuse_jax.training.inference import predict_logits, to_probabilities
+from textfuse_jax.training.parallel import make_mesh, replicate
+from textfuse_jax.training.setup import TextEncoder
+from textfuse_jax.training.step import unflatten
+
+
+class CascadePredictor:
+    """A finished model of cascades, ready for new ones.
+
+    Posts are read, selected and rewritten as in the training: eps of DBSCAN is that of the training, rewritten texts come from
+    where ``config.cascades.augmentation`` says.
+
+    Args:
+      workdir: the run folder.
+      say: takes lines of progress.
+    """
+
+    def __init__(self, workdir: str | pathlib.Path, say: Callable[[str], None] = print):
+        self.finished = export.load(pathlib.Path(workdir) / "model")
+        self.config = config_of(self.finished.config)
+        self.class_names = self.finished.class_names
+        self._say, self._mesh = say, make_mesh(1)
+        params = unflatten(self.finished.params)
+        encoder = params.pop("encoder", None)
+        self._encoder = (
+            None
+            if encoder is None
+            else TextEncoder(self.finished.tokenizer, self.finished.architecture, encoder, _digest(self.finished.params))
+        )
+        self._params = replicate(params, self._mesh)
+        model = build_node_classifier(self.config.model, len(self.class_names))
+
+        def forward(held: tuple, rows: Any):
+            params, posts = held
+            return model.apply({"params": params}, look_up(rows, posts), train=False)[0]
+
+        self._forward = jax.jit(forward)
+
+    def read(self, path: str | os.PathLike) -> Cascades:
+        """The cascades of a file of JSON lines {id, texts, parent, time}; labels aren't read. Cut as those of the training were.
+
+        Raises:
+          as ``read_cascades``.
+        """
+        found = read_cascades(path, None, name=f"new:{pathlib.Path(path).name}")
+        c = self.config.cascades
+        if c.first_minutes:
+            found = first_minutes(found, c.first_minutes)
+        most = min(filter(None, (c.first_posts, c.most_posts)), default=0)
+        return first_posts(found, most) if most else found
+
+    def probabilities(self, cascades: Cascades) -> np.ndarray:
+        """Probability of each class, f64 [n, c], in the order of the cascades."""
+        eps = self.finished.posts.get("selection", {}).get("eps", 0.0)
+        whole = _from_zero(cascades)
+        posts, _ = posts_of(self.config, whole, self._encoder, self._say, eps)
+        held = self._params, replicate({name: jax.numpy.asarray(x) for name, x in posts.items()}, self._mesh)
+        batches = cascade_batches(
+            whole, None, batch_size=2 * self.config.cascades.batch_size, direction=self.config.cascades.direction
+        )
+        logits = predict_logits(self._forward, held, batches, len(whole), len(self.class_names), self._mesh)
+        return to_probabilities(logits, False)
+
+
+def _from_zero(cascades: Cascades) -> Cascades:
+    """The cascades as if nothing else had been read with them: their posts are counted from 0."""
+    fields = {name: getattr(cascades, name) for name in ("name", "ids", "labels", "class_names", "events", "bounds", "texts")}
+    return Cascades(**fields, parent=cascades.parent, minutes=cascades.minutes, bags=cascades.bags)
+
+
+def _digest(params: dict[str, Any]) -> str:
+    """What the cache of features is dated by: the encoder's weights."""
+    total = hashlib.sha256()
+    for name in sorted(params):
+        if name.startswith("encoder/"):
+            total.update(name.encode() + np.asarray(params[name]).tobytes())
+    return total.hexdigest()
