@@ -1,6 +1,7 @@
 # make demo    the whole method on real text, from nothing: venv, install, train, report
 # make test    the tests            make lint    format and lint
 # make test-long    every command of the README, runs over several processes and engines: minutes each
+# make studies the studies of both text papers, hours on two cores; a stopped one goes on. STUDIES="ablation imbalance" picks
 # make results docs/results.md and its figures from experiments/results/*.jsonl
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +12,10 @@ ifneq ($(wildcard ../shared/data),)
 export TEXTFUSE_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo install install-dev test test-long lint results clean
+STUDIES ?= ablation pooling_share learning_rate imbalance data_efficiency hidden_size graph_construction baselines text_length \
+  graph_benchmarks domain_transfer backbone tuned
+
+.PHONY: demo install install-dev test test-long lint studies results clean
 
 $(VENV)/.run: requirements.txt requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +43,9 @@ test-long: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+studies: $(VENV)/.run
+	for study in $(STUDIES); do $(BIN)/python -m experiments.$$study || exit; done
 
 results: $(VENV)/.run
 	$(BIN)/python -m experiments.results
