@@ -82,7 +82,7 @@ def test_length_strata_cover_every_length_once():
 def test_length_accuracy_by_hand(tmp_path):
     figure = f.length_accuracy(np.array([5] * 4 + [10] * 4), np.array([1, 1, 1, 0, 1, 1, 0, 0]), strata=2)
     text = words(figure)
-    for expected in ("75.0 %", "50.0 %", "all documents, 62.50 %", "n = 4", "length of the text (tokens)", "accuracy (%)"):
+    for expected in ("75.0 %", "50.0 %", "all documents, 62.50 %", "n = 4", "text length (tokens)", "accuracy (%)"):
         assert expected in text
     assert_drawn(figure, tmp_path / "l.png")
     with pytest.raises(ValueError, match="n >= 1"):

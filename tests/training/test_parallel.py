@@ -39,6 +39,9 @@ def trajectory(corpus_file):
     config.encoder.scratch.update(dict(vocab_size=500, width=64, layers=2, heads=2, feed_forward=256))
     config.model.levels, config.model.width = ("01/phrase", "02/sentence"), 64
     config.model.propagate_args.dropout = config.model.head_args.dropout = 0.2
+    # Smooth: a neighbour chosen by the last digit of a cosine, or a ReLU at its kink, makes a difference of that digit large.
+    config.model.edges = ("textfuse_jax.models.edges:window", "textfuse_jax.models.edges:hierarchy")
+    config.model.propagate_args.activation = "gelu"
     corpus = setup.load_corpus(config)
     encoder = setup.load_text_encoder(config, corpus.train.texts)
     encoded = setup.encode_split(config, encoder.tokenizer, corpus.train.texts)
