@@ -12,6 +12,7 @@ import importlib
 import json
 import pathlib
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,10 +21,12 @@ from ml_collections import ConfigDict
 
 from experiments.study import METRICS, RESULTS, WORK, _done, compared, store
 from textfuse_jax.config import validate
-from textfuse_jax.evaluation.metrics import classification_metrics
+from textfuse_jax.data.cascade_cut import cut
+from textfuse_jax.evaluation.metrics import classification_metrics, selection_metrics
 from textfuse_jax.evaluation.records import append_result, environment, hardware, plain, read_results
 from textfuse_jax.sweeping import out_of_fold
 from textfuse_jax.training import setup, sweep
+from textfuse_jax.training.cascade_material import CascadeMaterial
 from textfuse_jax.training.inference import to_probabilities
 
 
@@ -39,6 +42,7 @@ class CascadeSetting:
       against: the setting it is compared with, an earlier one; "": none.
       published: metric -> the published number, and "source".
       group: which rows of a table belong together.
+      seeds: 0: those of the study.
     """
 
     name: str
@@ -48,6 +52,7 @@ class CascadeSetting:
     against: str = ""
     published: Mapping[str, Any] | None = None
     group: str = ""
+    seeds: int = 0
 
     def built(self) -> ConfigDict:
         """The config, checked."""
@@ -79,7 +84,7 @@ def small(settings: Sequence[CascadeSetting]) -> list[CascadeSetting]:
     found = []
     for setting in settings[:2]:
         base, _, variants = setting.config.partition(":")
-        kept = {k: v for k, v in setting.fields.items() if k.startswith(("model.edges", "model.width", "cascades.choose_on"))}
+        kept = {k: v for k, v in setting.fields.items() if k.startswith(("model.", "cascades.choose_on")) and "fusion" not in k}
         name = ",".join([*(v for v in variants.split(",") if v and v != "fused"), "docstrings", "scratch"])
         fields = kept | {"training.total_epochs": 1, "cascades.first_posts": 8}
         found.append(dataclasses.replace(setting, config=f"{base}:{name}", fields=fields, folds=2, against=""))
@@ -101,19 +106,16 @@ def run(
       ConfigError: a setting's config is wrong; told before anything is trained.
     """
     configs = {setting.name: setting.built() for setting in settings}
-    machine, known, kept = environment(), read_results(output) if output.exists() else [], ("", None)
+    machine, known = environment(), read_results(output) if output.exists() else []
+    materials = Materials(say)
     for setting in settings:
-        config, key = configs[setting.name], protocol(configs[setting.name], setting, seeds)
+        config, seeds_ = configs[setting.name], setting.seeds or seeds
+        key = protocol(config, setting, seeds_)
         if _done(work / f"{_safe(setting.name)}.npz", key, known):
             continue
         say(f"{name}: {setting.name}")
-        data = json.dumps(
-            [config.data.to_dict(), config.cascades.to_dict(), config.encoder.to_dict(), config.model.fusion], default=str
-        )
-        if kept[0] != data:
-            kept = data, setup.prepare(config, setup.load_corpus(config), say)
-        material = kept[1]
-        trials = [{"data.fold": fold, "seed": seed} for seed in range(seeds) for fold in range(setting.folds)]
+        material, clock = materials(config), time.perf_counter()
+        trials = [{"data.fold": fold, "seed": seed} for seed in range(seeds_) for fold in range(setting.folds)]
         program = sweep.Trials(config, material, ["data.fold", "seed"], len(trials), say)
         results = program.run(trials)
         corpus, probabilities = material.corpus, to_probabilities(program.test_logits(), False)
@@ -124,7 +126,8 @@ def run(
         found = [classification_metrics(labels[rows], p, corpus.class_names) for _, p in pooled]
         together = np.stack([p for _, p in pooled])
         store(work / f"{_safe(setting.name)}.npz", together, key)
-        constant = np.bincount(labels[rows]).max() / len(rows)
+        constant = np.full_like(together[0], 0)
+        constant[:, np.bincount(labels[rows]).argmax()] = 1
         line = {
             "study": name,
             "setting": setting.name,
@@ -142,16 +145,17 @@ def run(
             "folds_of": config.cascades.protocol,
             "choose_on": config.cascades.choose_on,
             "folds": {m: [f[m] for f in folded] for m in ("accuracy", "f1_macro")},
-            "seeds": seeds,
+            "seeds": seeds_,
             "test": {m: [f[m] for f in found] for m in METRICS if found[0].get(m) is not None},
             "f1": {c: [f["per_class"][c]["f1"] for f in found] for c in corpus.class_names},
-            "constant": {"accuracy": float(constant)},
+            "constant": {m: selection_metrics(labels[rows], constant)[m] for m in ("accuracy", "f1_macro")},
             "validation": [r["validation"].get("accuracy") for r in results],
             "best_step": [r["best_step"] for r in results],
             "diverged": sum(r["diverged"] for r in results),
             "parameters": program.parameters,
             "seconds_a_trial": round(program.seconds / len(trials), 1),
             "trials_together": len(trials),
+            "minutes": round((time.perf_counter() - clock) / 60, 1),
             "published": plain(dict(setting.published)) if setting.published else None,
             **{fact: value for fact, value in material.notes().items() if fact in ("selection", "augmentation")},
             **(also(corpus, corpus.roles) if also else {}),
@@ -166,6 +170,32 @@ def run(
         append_result(output, line)
         accuracy, f1 = (np.mean(line["test"][m]) for m in ("accuracy", "f1_macro"))
         say(f"{name}: {setting.name}: accuracy {accuracy:.4f}, macro-F1 {f1:.4f}")
+
+
+class Materials:
+    """Materials of settings one after another: posts are read anew only when what is read of them changes.
+
+    Young cascades share the posts of the whole ones: what is read of a post depends on no other (but selection does).
+    """
+
+    def __init__(self, say: Callable[[str], None]):
+        self._say, self._kept = say, ("", None)
+
+    def __call__(self, config: ConfigDict) -> CascadeMaterial:
+        whole = config.copy_and_resolve_references()
+        if not config.model.fusion:
+            whole.cascades.first_posts, whole.cascades.first_minutes = 0, 0.0
+        read = {
+            k: v for k, v in whole.cascades.to_dict().items() if k not in ("protocol", "choose_on", "batch_size", "direction")
+        }
+        key = json.dumps([whole.data.to_dict(), read, whole.encoder.to_dict(), bool(whole.model.fusion)], default=str)
+        corpus = setup.load_corpus(whole)
+        if self._kept[0] != key:
+            self._kept = "", None  # two of them would not fit
+            self._kept = key, setup.prepare(whole, corpus, self._say)
+        kept = self._kept[1]
+        corpus = corpus if config.model.fusion else dataclasses.replace(corpus, cascades=cut(corpus.cascades, config.cascades))
+        return dataclasses.replace(kept, corpus=corpus)
 
 
 def _tested(program: sweep.Trials, trials: Sequence[dict], probabilities: np.ndarray):

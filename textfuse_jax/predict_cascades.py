@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from textfuse_jax.data.cascade_cut import first_minutes, first_posts
+from textfuse_jax.data.cascade_cut import cut
 from textfuse_jax.data.cascade_rows import cascade_batches
 from textfuse_jax.data.cascades import Cascades, read_cascades
 from textfuse_jax.experiment import config_of
@@ -62,17 +62,12 @@ class CascadePredictor:
         Raises:
           as ``read_cascades``.
         """
-        found = read_cascades(path, None, name=f"new:{pathlib.Path(path).name}")
-        c = self.config.cascades
-        if c.first_minutes:
-            found = first_minutes(found, c.first_minutes)
-        most = min(filter(None, (c.first_posts, c.most_posts)), default=0)
-        return first_posts(found, most) if most else found
+        return cut(read_cascades(path, None, name=f"new:{pathlib.Path(path).name}"), self.config.cascades)
 
     def probabilities(self, cascades: Cascades) -> np.ndarray:
         """Probability of each class, f64 [n, c], in the order of the cascades."""
         eps = self.finished.posts.get("selection", {}).get("eps", 0.0)
-        whole = _from_zero(cascades)
+        whole = cascades.renumbered()
         posts, _ = posts_of(self.config, whole, self._encoder, self._say, eps)
         held = self._params, replicate({name: jax.numpy.asarray(x) for name, x in posts.items()}, self._mesh)
         batches = cascade_batches(
@@ -80,12 +75,6 @@ class CascadePredictor:
         )
         logits = predict_logits(self._forward, held, batches, len(whole), len(self.class_names), self._mesh)
         return to_probabilities(logits, False)
-
-
-def _from_zero(cascades: Cascades) -> Cascades:
-    """The cascades as if nothing else had been read with them: their posts are counted from 0."""
-    fields = {name: getattr(cascades, name) for name in ("name", "ids", "labels", "class_names", "events", "bounds", "texts")}
-    return Cascades(**fields, parent=cascades.parent, minutes=cascades.minutes, bags=cascades.bags)
 
 
 def _digest(params: dict[str, Any]) -> str:

@@ -6,11 +6,15 @@ import json
 import numpy as np
 import pytest
 
+from configs import rumor_pheme
 from tests.data.test_cascade_rows import made
 from textfuse_jax.data import cascade_sets as S
 from textfuse_jax.data.cascade_cut import depth_of, first_minutes, first_posts
+from textfuse_jax.data.cascade_protocols import load_cascade_corpus
+from textfuse_jax.data.cascade_rows import cascade_batches
 from textfuse_jax.data.cascades import read_cascades
 from textfuse_jax.data.corpus import DataError, DataNotFound
+from textfuse_jax.training.cascade_material import hashed_words, prepare
 
 
 def packed(path, *records):
@@ -153,3 +157,15 @@ def test_the_real_sets(real_data):
             pytest.skip(f"{S.FILES[name]} is not in {real_data}: real-data test not run")
         found = S.cascade_set(name, real_data)
         assert len(found) == count and len(found.texts) == posts
+
+
+def test_what_is_read_of_cut_cascades_is_that_of_their_own_posts():
+    config = rumor_pheme.get_config("docstrings,scratch")
+    config.cascades.first_posts = 2
+    material = prepare(config, load_cascade_corpus(config, 0), lambda line: None)
+    cascades = material.corpus.cascades
+    assert cascades.sizes.max() == 2 and cascades.posts == len(cascades.texts) == len(material.posts["words"])
+    for i in range(0, len(cascades), 97):
+        rows = cascade_batches(cascades.take([i]), None).batch(0)
+        found = material.posts["words"][rows.post[rows.document == 0]]
+        np.testing.assert_array_equal(found, hashed_words(cascades[i].texts, config.cascades.most_words))

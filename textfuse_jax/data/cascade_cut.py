@@ -6,6 +6,7 @@ The source is always kept. A kept post whose parent is not kept hangs from its n
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -13,6 +14,17 @@ from jaxtyping import Bool, Int
 from textfuse_jax.data.cascades import Cascades
 from textfuse_jax.data.corpus import DataError
 from textfuse_jax.data.ragged import bounds as bounds_of
+
+
+def cut(cascades: Cascades, options: Any) -> Cascades:
+    """The cascades cut as ``config.cascades`` says: ``first_minutes``, ``first_posts`` and ``most_posts``, where set.
+
+    Raises:
+      DataError: as ``first_minutes``.
+    """
+    found = first_minutes(cascades, options.first_minutes) if options.first_minutes else cascades
+    most = min(filter(None, (options.first_posts, options.most_posts)), default=0)
+    return first_posts(found, most) if most else found
 
 
 def first_posts(cascades: Cascades, most: int) -> Cascades:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from textfuse_jax.data import cascade_layouts, docstrings
-from textfuse_jax.data.cascade_cut import first_minutes, first_posts
+from textfuse_jax.data.cascade_cut import cut
 from textfuse_jax.data.cascades import Builder, Cascades, read_cascades
 from textfuse_jax.data.corpus import DataError, DataNotFound
 
@@ -43,7 +43,7 @@ PHEME = FILES["pheme"]
 
 
 def load_cascades(data: Any, options: Any) -> Cascades:
-    """The cascades that ``config.data`` and ``config.cascades`` describe, cut as the latter says.
+    """The cascades that ``config.data`` and ``config.cascades`` describe, cut as the latter says; what was cut is forgotten.
 
     Raises:
       DataNotFound: the set isn't there; the message tells how to get it.
@@ -57,10 +57,7 @@ def load_cascades(data: Any, options: Any) -> Cascades:
     else:
         task = options.task or next(iter(TASKS[_family(data.source)]))
         found = cascade_set(data.source, data.root or None, task, options.tree, options.drop_broken)
-    if options.first_minutes:
-        found = first_minutes(found, options.first_minutes)
-    most = min(filter(None, (options.first_posts, options.most_posts)), default=0)
-    return first_posts(found, most) if most else found
+    return cut(found, options).renumbered()
 
 
 def cascade_set(

@@ -120,6 +120,10 @@ class Cascades:
             post=self.post[posts],
         )
 
+    def renumbered(self) -> Cascades:
+        """The cascades as if nothing else had been read with them: their posts are counted from 0."""
+        return dataclasses.replace(self, post=np.arange(len(self.texts), dtype=np.int32), posts=len(self.texts))
+
     @property
     def sources(self) -> Int[np.ndarray, "n"]:
         """Index of the source post of each cascade."""

@@ -1,15 +1,17 @@
-"""A cascade drawn as the outline of its replies: each post under the one it replies to, coloured by its share."""
+"""Cascades drawn: as the outline of its replies with the texts, each post under the one it replies to, coloured by its share;
+or as bare trees beside each other, where texts must not be shown or would not fit.
+"""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from textfuse_jax.evaluation.figures import BLUE, new_figure
+from textfuse_jax.evaluation.figures import BLUE, GREY, new_figure
 from textfuse_jax.evaluation.graph_drawing import GAP, HEAD, HIERARCHY, LINE, MARGIN, Box, draw_boxes, printable
 
 if TYPE_CHECKING:
@@ -33,6 +35,74 @@ def reply_order(parent: Int[np.ndarray, "m"]) -> list[int]:
         order.append(post)
         pending += below.get(post, [])[::-1]
     return order
+
+
+def tree_places(parent: Int[np.ndarray, "m"]) -> tuple[Float[np.ndarray, "m"], Int[np.ndarray, "m"]]:
+    """Where the posts of a tree are drawn: x, one apart for posts without replies and the middle of its replies for any other,
+    and depth, 0 for the source.
+    """
+    parent, order = np.asarray(parent), reply_order(parent)
+    x, depth, below = np.zeros(len(parent)), np.zeros(len(parent), int), [[] for _ in parent]
+    for post in order[1:]:
+        depth[post] = depth[parent[post]] + 1
+        below[parent[post]].append(post)
+    leaves = [post for post in order if not below[post]]
+    x[leaves] = np.arange(len(leaves))
+    for post in reversed(order):
+        if below[post]:
+            x[post] = (x[below[post][0]] + x[below[post][-1]]) / 2
+    return x, depth
+
+
+def draw_trees(
+    parents: Sequence[Int[np.ndarray, "m"]],
+    colours: Mapping[str, Sequence[np.ndarray]],
+    titles: Sequence[str],
+    title: str = "",
+) -> Figure:
+    """Trees of posts without their texts: a column a cascade, a row for each way to colour its posts.
+
+    Args:
+      parents: of each cascade, as in ``data.cascades.Cascade``.
+      colours: name -> of each cascade a value a post: of bool, blue where True; of float, a share of the cascade's largest.
+      titles: of the columns.
+      title: of the figure.
+
+    Raises:
+      ValueError: no cascade, or lists of different lengths.
+    """
+    if not parents or len(titles) != len(parents) or any(len(values) != len(parents) for values in colours.values()):
+        raise ValueError(f"need cascades, and a title and colours for each, got {len(parents)} cascades, {len(titles)} titles")
+    figure = new_figure(2.6 * len(parents) + 0.8, 2.4 * len(colours) + 0.6)
+    for row, (axes, (name, values)) in enumerate(
+        zip(figure.subplots(len(colours), len(parents), squeeze=False), colours.items())
+    ):
+        for ax, parent, value, told in zip(axes, parents, values, titles):
+            x, depth = tree_places(parent)
+            for post, above in enumerate(np.asarray(parent).tolist()):
+                if above >= 0:
+                    ax.plot([x[post], x[above]], [depth[post], depth[above]], color=HIERARCHY, linewidth=0.8, zorder=1)
+            shares = value.dtype != bool
+            fill = value / max(float(value.max()), 1e-9) if shares else np.where(value, SELECTED, "#FFFFFF")
+            ax.scatter(
+                x,
+                depth,
+                s=42,
+                c=fill,
+                edgecolors=[GREY if shares or not v else SELECTED for v in value],
+                linewidths=0.8,
+                zorder=2,
+                **({"cmap": "YlOrBr", "vmin": 0, "vmax": 1} if shares else {}),
+            )
+            ax.margins(0.12)
+            ax.invert_yaxis()
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+            if not row:
+                ax.set_title(told, fontsize=8)
+        axes[0].set_ylabel(name, fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    return figure
 
 
 def draw_cascade(

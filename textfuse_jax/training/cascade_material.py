@@ -215,9 +215,13 @@ def posts_of(
     posts["augmented"] = np.zeros((len(cascades.texts), width), np.float16)
     posts["selected"] = np.zeros(len(cascades.texts), bool)
     if len(rewritten.posts):
-        name = f"{cascades.name}-{rewritten.facts['source'].split(' ')[0]}"
-        taps = _encoded(config, encoder, name, rewritten.texts, (AUGMENTED_TAP,), say)
-        vectors = taps[AUGMENTED_TAP].astype(np.float32)
+        if c.augmentation.source == "original":  # the same vectors, from the one cache of all posts whatever is selected
+            taps = _encoded(config, encoder, cascades.name, cascades.texts, (AUGMENTED_TAP,), say)
+            vectors = taps[AUGMENTED_TAP][rewritten.posts].astype(np.float32)
+        else:
+            name = f"{cascades.name}-{rewritten.facts['source'].split(' ')[0]}"
+            taps = _encoded(config, encoder, name, rewritten.texts, (AUGMENTED_TAP,), say)
+            vectors = taps[AUGMENTED_TAP].astype(np.float32)
         posts["augmented"][rewritten.posts] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
         posts["selected"][rewritten.posts] = True
     return posts, facts

@@ -1,0 +1,158 @@
+"""Sections of docs/results.md for the studies of cascades, from their JSON lines."""
+
+from __future__ import annotations
+
+import importlib
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from textfuse_jax.evaluation import figures
+from textfuse_jax.evaluation.records import read_results
+from textfuse_jax.evaluation.report import markdown_table
+
+HERE = pathlib.Path(__file__).parent
+FIGURES = HERE.parent / "docs" / "figures"
+TITLES = {
+    "rumor_protocols": "Rumour cascades: all sets, all protocols",
+    "rumor_fusion": "Rumour cascades: fusion, selection, graph",
+    "rumor_early": "Rumour cascades: early detection",
+}
+Line = Mapping[str, Any]
+
+
+def sections() -> list[str]:
+    """A section for each study that was run; the others say that they were not."""
+    found = []
+    for name, title in TITLES.items():
+        path = HERE / "results" / f"{name}.jsonl"
+        if path.exists():
+            found.append(section(name, path))
+        else:
+            found.append(f"### {title}\n\nNot measured (`python -m experiments.{name}`).")
+    return found
+
+
+def section(name: str, path: pathlib.Path) -> str:
+    """Heading, what was done, table, figure and findings of one study."""
+    module = importlib.import_module(f"experiments.{name}")
+    newest = {line["setting"]: line for line in read_results(path)}
+    lines = [newest[s.name] for s in module.SETTINGS if s.name in newest]
+    missing = [s.name for s in module.SETTINGS if s.name not in newest]
+    about = module.__doc__.split("\n\n")
+    parts = [f"### {TITLES[name]}", about[0].strip().replace("\n", " ") + " " + about[-1].strip().replace("\n", " ")]
+    parts.append(table(lines, missing))
+    parts += [f"![Early detection](figures/{early(lines).name})"] if name == "rumor_early" else []
+    findings = HERE / "findings" / f"{name}.md"
+    parts += ["**Found.** " + findings.read_text(encoding="utf-8").strip()] if findings.exists() else []
+    told = {key: ", ".join(sorted({str(line[key])[:24] for line in lines})) for key in ("hardware", "commit")}
+    seeds = sorted({line["seeds"] for line in lines})
+    parts.append(
+        f"Seeds: {', '.join(map(str, seeds))}. Accuracy and macro-F1: of all folds' test cascades together, mean over seeds; sd: "
+        "over folds and seeds, each with a test part of its own. Intervals and p draw seeds and cascades. min: folds and "
+        f"seeds of a setting together. {told['hardware']}, commit {told['commit']}; `python -m experiments.{name}`."
+    )
+    return "\n\n".join(parts)
+
+
+def table(lines: Sequence[Line], missing: Sequence[str]) -> str:
+    """A row a setting; columns that no line has are left out."""
+    columns = {
+        "setting": lambda line: line["setting"],
+        "classes": lambda line: str(len(line["classes"])),
+        "cascades / posts": lambda line: f"{line['data']['cascades']:,} / {line['data']['posts']:,}",
+        "source of augmentation": lambda line: (line.get("augmentation") or {}).get("source", "–"),
+        "posts selected": lambda line: f"{line['selection']['selected']:,}" if "selection" in line else "–",
+        "accuracy ± sd": lambda line: pooled(line, "accuracy"),
+        "macro-F1 ± sd": lambda line: pooled(line, "f1_macro"),
+        "mean of the folds": lambda line: " / ".join(f"{np.mean(line['folds'][m]):.4f}" for m in ("accuracy", "f1_macro")),
+        "F1 of rumours": lambda line: f"{np.mean(line['f1']['rumour']):.4f}" if "rumour" in line["f1"] else "–",
+        "difference, points [95 %]": difference,
+        "p": lambda line: f"{line['p']:.3f}" if "p" in line else "–",
+        "constant answer": lambda line: both(line["constant"]),
+        "id alone": lambda line: both(line.get("id_probe")),
+        "time alone": lambda line: both(line.get("time_probe")),
+        "parameters": lambda line: f"{line['parameters']:,}",
+        "min": lambda line: f"{line['minutes']:.1f}",
+        "published": lambda line: told(line.get("published")),
+    }
+    optional = (
+        "source of augmentation",
+        "posts selected",
+        "F1 of rumours",
+        "difference, points [95 %]",
+        "p",
+        "id alone",
+        "time alone",
+    )
+    optional += ("published",)
+    rows = {name: [of(line) for line in lines] for name, of in columns.items()}
+    shown = [name for name in columns if name not in optional or any(value != "–" for value in rows[name])]
+    body = [list(row) for row in zip(*(rows[name] for name in shown))]
+    body += [[name, "not measured", *["–"] * (len(shown) - 2)] for name in missing]
+    return markdown_table(shown, body)
+
+
+def pooled(line: Line, metric: str) -> str:
+    """Mean over seeds of what all folds' test cascades give together, and the sd over folds and seeds."""
+    folds = line["folds"][metric]
+    sd = f" ± {np.std(folds, ddof=1):.4f}" if len(folds) > 1 else ""
+    return f"{np.mean(line['test'][metric]):.4f}{sd}"
+
+
+def both(found: Mapping[str, float] | None) -> str:
+    """Accuracy and macro-F1 of a probe."""
+    return "–" if not found else f"{found['accuracy']:.3f} / {found['f1_macro']:.3f}"
+
+
+def difference(line: Line) -> str:
+    """Points of accuracy from the setting it is compared with."""
+    if "difference" not in line:
+        return "–"
+    low, high = (100 * x for x in line["difference_ci95"])
+    return f"{100 * line['difference']:+.2f} [{low:+.2f}, {high:+.2f}] from {line['reference']}"
+
+
+def told(published: Mapping[str, Any] | None) -> str:
+    """The published numbers and where they are from."""
+    if not published:
+        return "–"
+    names = {"f1_macro": "macro-F1", "f1": "F1"}
+    return ", ".join(f"{names.get(m, m)} {v:g}" for m, v in published.items() if m != "source") + f" ({published['source']})"
+
+
+def early(lines: Sequence[Line]) -> pathlib.Path:
+    """Accuracy against what was known, drawn: posts and minutes beside each other."""
+    figure = figures.new_figure(8.4, 3.6)
+    whole = next((line for line in lines if not line["group"]), None)
+    for ax, (group, label) in zip(
+        figure.subplots(1, 2, sharey=True), (("first_posts", "posts known"), ("first_minutes", "minutes since the source"))
+    ):
+        found = sorted((line["fields"][f"cascades.{group}"], line) for line in lines if line["group"] == group)
+        for metric, name, colour, marker in (
+            ("accuracy", "accuracy", figures.BLUE, "o"),
+            ("f1_macro", "macro-F1", figures.GREEN, "s"),
+        ):
+            ax.plot(
+                [n for n, _ in found],
+                [np.mean(line["test"][metric]) for _, line in found],
+                color=colour,
+                marker=marker,
+                label=name,
+            )
+            if whole:
+                ax.axhline(np.mean(whole["test"][metric]), color=colour, linestyle="--", linewidth=1)
+        probe = [(n, line["time_probe"]["accuracy"]) for n, line in found if line.get("time_probe")]
+        if probe:
+            ax.plot(*zip(*probe), color=figures.GREY, marker="^", linestyle=":", label="accuracy of times alone")
+        ax.set_xscale("log")
+        ax.set_xticks([n for n, _ in found], [f"{n:g}" for n, _ in found])
+        ax.minorticks_off()
+        ax.set_xlabel(label)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(True, color="#E6E6E6", linewidth=0.8)
+    ax.legend(frameon=False, fontsize=8)
+    figure.suptitle("PHEME, 5 folds; dashed: whole threads", fontsize=10)
+    return figures.save(figure, FIGURES / "study_rumor_early.png")
