@@ -1,4 +1,4 @@
-"""The fused classifier: members calibrated, joined, judged by validation, with thresholds, never worse than a member beyond noise."""
+"""The fused classifier: members calibrated, joined, weighed by validation; never worse than a member beyond noise."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def fit(
     """Weights (of the logits, 1 / T included, then of the members) and biases; labels are classes or multi-hot."""
     temperature = fit_temperature(logits, labels)
     x = np.concatenate([logits[:, None] / temperature, evidence], 1)
-    (n, k, c), multi_label = x.shape, labels.ndim == 2
+    (_, k, c), multi_label = x.shape, labels.ndim == 2
     truth = labels if multi_label else np.eye(c)[labels]
     start = np.zeros(k + c)
     start[0] = 1.0

@@ -88,7 +88,7 @@ def _features(p: np.ndarray, knots: np.ndarray, multi_label: bool) -> np.ndarray
 
 
 def fit_router(labels: np.ndarray, without: Float[np.ndarray, "n c"], using: Float[np.ndarray, "n c"]) -> Router:
-    """Learns the gain of an LLM's opinion by ridge regression; plain uncertainty where that does no better (one label a document).
+    """Learns the gain of an LLM's opinion by ridge regression; plain uncertainty where that does no better (one label).
 
     Args:
       labels: of validation documents.
