@@ -1,4 +1,4 @@
-"""The fused classifier: members calibrated, joined, calibrated again, with thresholds, never worse than a member beyond noise."""
+"""The fused classifier: members calibrated, joined, weighed by validation; never worse than a member beyond noise."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from textfuse_jax.data.corpus import DataError
 from textfuse_jax.evaluation.calibration import fit_temperature
 from textfuse_jax.evaluation.metrics import decide
 from textfuse_jax.evaluation.statistics import paired_bootstrap
-from textfuse_jax.fusion import network
+from textfuse_jax.fusion import last_word, network
 from textfuse_jax.fusion.combiners import COMBINERS, probabilities_of
 from textfuse_jax.fusion.opinion import Members, evidence
 from textfuse_jax.fusion.thresholds import tune_thresholds
 
-FORMAT = 1
+FORMAT = 2
 FEWEST = 20
 """Opinions of a member below which its temperature isn't fitted on a split."""
 BOOTSTRAP = 500
@@ -42,7 +42,8 @@ class Fused:
       settings: the fields of ``SETTINGS``.
       member_temperature: T of each member's evidence; for the encoder of the whole training split.
       arrays: of the combiner.
-      temperature: of the fused logits, [without any LLM's opinion, with one].
+      weight: of the fused logits and of each member's evidence (``last_word``), [without any LLM's opinion, with one].
+      bias: of each class, likewise.
       thresholds: multi-label, of each label, [without, with]; None otherwise.
       fallback: [without, with]: the member that took the fusion's place there, or -1. Where it has no opinion the fusion stays.
       note: what was decided and why, one line for people.
@@ -56,7 +57,8 @@ class Fused:
     settings: dict[str, Any]
     member_temperature: Float[np.ndarray, "m"]
     arrays: dict[str, np.ndarray]
-    temperature: Float[np.ndarray, "2"]
+    weight: Float[np.ndarray, "2 1+m"]
+    bias: Float[np.ndarray, "2 c"]
     thresholds: Float[np.ndarray, "2 c"] | None
     fallback: tuple[int, int]
     note: str
@@ -78,8 +80,8 @@ class Fused:
     def probabilities(self, members: Members) -> Float[np.ndarray, "n c"]:
         """Probability of each class or label of documents, whatever opinions of LLMs are missing."""
         x = self.evidence(members)
-        fused = _joined(self.settings, self.arrays, x, members)
-        p = probabilities_of(fused / self.temperature[_with(members)][:, None], self.multi_label)
+        fused, side = _joined(self.settings, self.arrays, x, members), _with(members)
+        p = probabilities_of(last_word.apply(self.weight[side], self.bias[side], fused, x), self.multi_label)
         return _replaced(p, x, members, self.fallback, self.multi_label)
 
     def decide(self, members: Members, probabilities: Float[np.ndarray, "n c"]) -> Bool[np.ndarray, "n c"]:
@@ -100,7 +102,7 @@ class Fused:
         """Writes fusion.json and fusion.safetensors; the first last, so that a fusion is whole or not there."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"combiner/{name}": np.ascontiguousarray(value) for name, value in self.arrays.items()}
-        tensors |= {"member_temperature": self.member_temperature, "temperature": self.temperature}
+        tensors |= {"member_temperature": self.member_temperature, "weight": self.weight, "bias": self.bias}
         if self.thresholds is not None:
             tensors["thresholds"] = self.thresholds
         safetensors.numpy.save_file({name: np.asarray(value) for name, value in tensors.items()}, folder / "fusion.safetensors")
@@ -132,7 +134,8 @@ def load(folder: pathlib.Path) -> Fused:
         **plain,
         arrays=arrays,
         member_temperature=tensors["member_temperature"],
-        temperature=tensors["temperature"],
+        weight=tensors["weight"],
+        bias=tensors["bias"],
         thresholds=tensors.get("thresholds"),
     )
 
@@ -176,14 +179,16 @@ def fit(
     else:
         arrays = COMBINERS[settings["combiner"]].fit(x, fitted_on.present, labels)
     blind = held.without_llms()
-    temperature, thresholds, fallback, notes = np.ones(2), [], [], []
+    weight, bias, thresholds, fallback, notes = [], [], [], [], []
     for side, part in enumerate((blind, held)):
         ours = np.where(part.present[..., None], y, 0.0)
         logits = _joined(settings, arrays, ours, part)
-        temperature[side] = fit_temperature(logits, held_labels)
-        p = probabilities_of(logits / temperature[side], multi_label)
+        w, b = last_word.fit(logits, ours, held_labels)
+        p = probabilities_of(last_word.apply(w[None], b[None], logits, ours), multi_label)
         which, told, scores = _no_harm(p, ours, part, held_labels, settings["harm"], seed)
         facts[("without_llm", "with_llm")[side]] = scores
+        weight.append(w)
+        bias.append(b)
         fallback.append(which)
         notes.append(told)
         p = _replaced(p, ours, part, (which, which), multi_label)
@@ -197,7 +202,8 @@ def fit(
         settings=settings,
         member_temperature=for_use,
         arrays=arrays,
-        temperature=temperature,
+        weight=np.stack(weight),
+        bias=np.stack(bias),
         thresholds=np.stack(thresholds) if multi_label else None,
         fallback=(fallback[0], fallback[1]),
         note=note,
@@ -219,7 +225,8 @@ def _encoder_alone(settings, held: Members, labels: np.ndarray, temperature: np.
         settings=settings,
         member_temperature=temperature,
         arrays={},
-        temperature=np.ones(2),
+        weight=np.array([[1.0, 0.0], [1.0, 0.0]]),
+        bias=np.zeros((2, len(class_names))),
         thresholds=None if thresholds is None else np.stack([thresholds, thresholds]),
         fallback=(0, 0),
         note=f"no LLM: the encoder alone, {metric} {value:.4f} on validation",

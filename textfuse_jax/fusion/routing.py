@@ -3,6 +3,8 @@
 The gain of a document is how much more the truth is believed with the LLM's opinion than without. It is regressed on what is
 known before the call, the encoder's probabilities alone; a call goes where the expected gain is largest. A document of a class
 that the LLM is bad at, or whose rival is, is so left alone even where the encoder is unsure, which plain uncertainty can't tell.
+Where validation, each half judged by a regression on the other, shows no more right answers for it than for plain uncertainty,
+uncertainty it is.
 """
 
 from __future__ import annotations
@@ -86,7 +88,7 @@ def _features(p: np.ndarray, knots: np.ndarray, multi_label: bool) -> np.ndarray
 
 
 def fit_router(labels: np.ndarray, without: Float[np.ndarray, "n c"], using: Float[np.ndarray, "n c"]) -> Router:
-    """Learns the gain of an LLM's opinion by ridge regression.
+    """Learns the gain of an LLM's opinion by ridge regression; plain uncertainty where that does no better (one label).
 
     Args:
       labels: of validation documents.
@@ -94,14 +96,28 @@ def fit_router(labels: np.ndarray, without: Float[np.ndarray, "n c"], using: Flo
     """
     multi_label = labels.ndim == 2
     gain = belief(labels, using) - belief(labels, without)
-    knots = np.unique(np.quantile(uncertainty(without, multi_label), KNOTS))
+    unsure = uncertainty(without, multi_label)
+    knots = np.unique(np.quantile(unsure, KNOTS))
     x = _features(without, knots, multi_label)
+    weight = _ridge(x, gain)
+    if not multi_label:
+        won = (using.argmax(1) == labels).astype(np.float64) - (without.argmax(1) == labels)
+        learned, half = np.zeros(len(x)), np.arange(len(x)) % 2 == 0
+        for rest in (half, ~half):
+            learned[~rest] = x[~rest] @ _ridge(x[rest], gain[rest])
+        if sum(won[top(learned, share)].sum() - won[top(unsure, share)].sum() for share in SHARES) <= 0:
+            weight = np.eye(len(weight))[0]  # the first feature is uncertainty
+    return Router(knots, weight, multi_label)
+
+
+def _ridge(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Weights of the features, the intercept's, which is last, without a penalty."""
     scale = np.maximum(x.std(0), 1e-9)
     scale[-1] = 1.0
     z = x / scale
     penalty = RIDGE * np.eye(x.shape[1])
     penalty[-1, -1] = 0.0
-    return Router(knots, np.linalg.solve(z.T @ z + penalty, z.T @ gain) / scale, multi_label)
+    return np.linalg.solve(z.T @ z + penalty, z.T @ y) / scale
 
 
 def belief(labels: np.ndarray, p: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n"]:
