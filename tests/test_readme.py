@@ -36,7 +36,7 @@ def test_python_commands_run(tmp_path):
     assert len(COMMANDS) >= 5
     module = pathlib.Path(tmp_path / "my_lab")
     module.mkdir()
-    (module / "pool.py").write_text(re.search(r"```python\n(.*?)```", README, re.S)[1])
+    (module / "pool.py").write_text(re.search(r"```python\n(# my_lab/pool.py\n.*?)```", README, re.S)[1])
     write_corpus(tmp_path / "train.csv")
     (tmp_path / "new.csv").write_text("text\nReturns the arithmetic mean of a sequence of numbers.\n")
     paths = environment(PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")

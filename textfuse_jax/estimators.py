@@ -13,6 +13,7 @@ import json
 import pathlib
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -145,8 +146,9 @@ class _TextClassifier(ClassifierMixin, BaseEstimator):
     @contextlib.contextmanager
     def _working(self):
         """The folder of a fit, kept as long as the classifier where the user named none."""
-        self._temporary = None if self.workdir else tempfile.TemporaryDirectory(prefix="textfuse-")
-        self._folder = pathlib.Path(self.workdir or self._temporary.name)
+        self._folder = pathlib.Path(self.workdir or tempfile.mkdtemp(prefix="textfuse-"))
+        if not self.workdir:
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True, exist_ok=True)
         with StopSignals() as stop:
             yield stop
