@@ -10,7 +10,7 @@ from __future__ import annotations
 import pathlib
 import re
 
-from experiments import cascade_tables
+from experiments import cascade_tables, fusion_tables
 from experiments.study_tables import sections
 from textfuse_jax.evaluation.records import read_results
 from textfuse_jax.evaluation.report import markdown_table
@@ -268,6 +268,7 @@ def build() -> tuple[str, str]:
         parts += ["Fields that differ from the defaults:", "\n".join(changed)]
     parts += sections()
     parts += cascade_tables.sections()
+    parts += fusion_tables.sections()
     parts += ["## Speed", benchmark_table(newest("benchmark_*.jsonl"))]
     block += ["**Speed**, 2 cores, both in one run", highlights(newest("benchmark_*.jsonl"))]
     hardware = sorted({record["hardware"] for record in runs})
