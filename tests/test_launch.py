@@ -52,6 +52,9 @@ def test_every_config_runs_locally_without_weights_or_data(name, tmp_path):
     for name in ("config.json", "environment.json", "metrics.jsonl", "predictions.csv", "report.md", "result.json"):
         assert (tmp_path / "run" / name).stat().st_size > 0
     pictures = sorted(path.name for path in (tmp_path / "run" / "figures").iterdir())
+    if config.fusion.combiner:  # members and curve of a fusion: tests/fusion/test_runs.py
+        assert "reliability_diagram.png" in pictures
+        return
     assert pictures == [
         f"accuracy_by_{size}.png",
         "confusion_matrix.png",

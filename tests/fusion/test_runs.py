@@ -1,4 +1,4 @@
-"""Whole fusion runs: an LLM on loopback, its cache, stored answers, shares of calls, budgets, mixed-up answers, a canary key."""
+"""Whole fusion runs: an LLM on loopback, its cache, stored answers, shares, budgets, mixed-up answers, a key that stays."""
 
 import json
 import logging
