@@ -44,8 +44,8 @@ def agnews() -> str:
     one = next(iter(simulated.values()))
     parts = [
         title,
-        "Tuned MiniLM and an LLM that is **simulated** (answers drawn at a level of accuracy, labelled so in every line; none was "
-        f"asked). {FULL:,} training rows are the paper's 100 %; {one['data']['validation']:,} validation and "
+        "Tuned MiniLM and an LLM that is **simulated** (answers drawn at a level of accuracy, labelled so in every line). "
+        f"{FULL:,} training rows are the paper's 100 %; {one['data']['validation']:,} validation and "
         f"{one['data']['test']:,} test documents. *Correlation* 0.5: its mistakes meet on texts that are hard for a TF-IDF model "
         "as well; 0: they fall anywhere. The encoder's opinion of training rows is out of fold; nothing is chosen on test.",
         f"The LLM at the paper's {PAPERS:.1%}:",
