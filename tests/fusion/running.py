@@ -44,7 +44,7 @@ def oracle(corpus: pathlib.Path, spills: bool = True):
     return reply
 
 
-def small_config(corpus: pathlib.Path, cache: pathlib.Path, **llm):
+def small_config(corpus: pathlib.Path, answers: pathlib.Path, **llm):
     """agnews_labelfusion in seconds: few rows of a CSV, two folds, no simulated member; ``llm`` are fields of config.llm."""
     config = importlib.import_module("configs.agnews_labelfusion").get_config("scratch,runlocal")
     config.data.update(dict(source="file", path=str(corpus)))
@@ -53,7 +53,7 @@ def small_config(corpus: pathlib.Path, cache: pathlib.Path, **llm):
     config.evaluation.reference = False
     config.parallel.devices = 1
     config.fusion.update(dict(folds=2, simulated_accuracy=0.0, steps=60, seeds=2))
-    config.llm.update(dict(cache=str(cache), backoff_seconds=0.02, **llm))
+    config.llm.update({"cache": str(answers), "backoff_seconds": 0.02} | llm)
     return config
 
 

@@ -1,5 +1,6 @@
 """Whole fusion runs: an LLM on loopback, its cache, stored answers, shares, budgets, mixed-up answers, a key that stays."""
 
+import csv
 import json
 import logging
 import traceback
@@ -12,6 +13,7 @@ from tests.launching import write_corpus
 from tests.llm.server import Server
 from textfuse_jax.data.corpus import DataError
 from textfuse_jax.evaluation.records import read_predictions
+from textfuse_jax.fusion.pipeline import FusedPredictor
 from textfuse_jax.llm.cache import Cache
 from textfuse_jax.llm.providers import ProviderError
 from textfuse_jax.llm.replay import ReplayError
@@ -77,6 +79,22 @@ def write(path, rows):
     return path
 
 
+def test_every_document_is_asked_about_once_and_the_llm_helps(made):
+    assert made.paid == ASKED < made.calls  # faults were tried again
+    llm, encoder = made.result["fusion"]["members"][1], made.result["fusion"]["members"][0]
+    assert llm["kind"] == "llm compatible/m" and llm["missing"] > 0
+    assert made.result["test"]["accuracy"] >= max(encoder["test"], llm["test"]) - 0.05
+    assert {one["documents"] for one in made.result["fusion"]["asked"]["m"]} == {96, 48}
+
+
+def test_the_report_tells_members_tests_and_what_is_missing(made):
+    report = (made.folder / "run" / "report.md").read_text()
+    for words in ("## Fusion", "llm compatible/m", "McNemar p", "Combiners on validation", "What was asked", "outside"):
+        assert words in report
+    assert "Which documents are worth a call" in report and "routing_on_validation.png" in report
+    assert any("fusion of encoder, m" in line for line in made.lines)
+
+
 def test_a_canary_key_is_in_nothing_that_is_left(made):
     assert f"Bearer {CANARY}" in made.keys  # it was sent where it belongs
     assert made.logged and CANARY not in made.logged + "".join(map(str, made.lines)) + json.dumps(made.result)
@@ -95,6 +113,12 @@ def test_no_exception_of_a_run_holds_the_key(made, tmp_path):
     while error is not None:
         assert CANARY not in "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
         error = error.__cause__ or error.__context__
+
+
+def test_a_second_run_calls_nobody_and_says_the_same(made, tmp_path):
+    result = made.again(made.config, tmp_path / "run")  # its server is gone
+    np.testing.assert_array_equal(made.read(tmp_path / "run"), made.predictions)
+    assert all(one["calls"] == 0 for one in result["fusion"]["asked"]["m"])
 
 
 def test_a_changed_model_or_temperature_misses_the_old_cache(made, tmp_path):
@@ -130,3 +154,55 @@ def test_contradicting_answers_are_an_error(made, tmp_path):
     other = row | {"answer": "numpy" if row["answer"] != "numpy" else "os"}
     with pytest.raises(ReplayError, match="keep one"):
         made.again(made.replay(write(tmp_path / "a.jsonl", [*made.stored(), other])), tmp_path / "run")
+
+
+def test_a_share_of_the_test_documents_is_asked_about(made, tmp_path):
+    result = made.again(made.config_of(base_url=NOBODY, call_share=0.25), tmp_path / "run")
+    assert [one["documents"] for one in result["fusion"]["asked"]["m"]] == [96, 48, 12]
+    assert result["fusion"]["members"][1]["missing"] >= 36 and result["fusion"]["call_share"] == 0.25
+    ends = [result["fusion"]["routing"][k] for k in (0, -1)]
+    assert [row["share"] for row in ends] == [0.0, 1.0]
+
+
+def test_a_budget_stops_in_time_and_the_rest_is_missing(made, tmp_path):
+    price = {"price_input": 1e6, "price_output": 1e6, "max_output_tokens": 40, "concurrency": 1}  # 1 a token
+    with Server(oracle(made.corpus_file, spills=False)) as server:
+        config = made.config_of(base_url=server.url, budget=20_000.0, cache=str(tmp_path / "new.sqlite"), **price)
+        result = made.again(config, tmp_path / "run")
+        assert 0 < server.calls < ASKED
+    asked = result["fusion"]["asked"]["m"]
+    assert sum(one["cost"] for one in asked) <= 20_000 and sum(one["missing"].get("budget", 0) for one in asked) > 0
+    assert result["test"]["n"] == 48
+
+
+def test_a_finished_run_classifies_new_texts_as_it_did_the_test_split(made):
+    predictor = FusedPredictor(made.folder / "run", say=lambda line: None)
+    p, decided = predictor.predict(made.corpus.test.ids, made.corpus.test.texts)
+    np.testing.assert_allclose(p, made.predictions, atol=2e-2)  # bfloat16 products round by the shape they are computed in
+    assert decided.sum() == 48 and all(one["calls"] == 0 for one in predictor.reports["m"])
+    members = predictor.members(made.corpus.test.ids, made.corpus.test.texts, call_share=0.0)
+    assert not members.present[:, 1].any()
+
+
+@pytest.mark.parametrize("missing", ["key", "sdk"])
+def test_without_key_or_sdk_nothing_is_trained(made, tmp_path, monkeypatch, missing):
+    if missing == "key":
+        monkeypatch.delenv("CANARY_KEY")
+    else:
+        monkeypatch.setitem(__import__("sys").modules, "openai", None)
+    with pytest.raises(ProviderError, match="CANARY_KEY" if missing == "key" else "openai"):
+        run(made.config_of(), tmp_path / "run")
+    assert not (tmp_path / "run" / "encoder" / "model").exists()
+
+
+def test_training_texts_that_are_tested_too_are_left_out(made, tmp_path):
+    with made.corpus_file.open(newline="", encoding="utf-8") as file:
+        table = list(csv.reader(file))
+    with (tmp_path / "test.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([table[0], *table[1:41]])
+    config = made.config_of()
+    config.data.update(dict(test_path=str(tmp_path / "test.csv"), train_rows=0, validation_rows=48, test_rows=0))
+    corpus = setup.load_corpus(config)
+    tested = set(corpus.test.texts)
+    assert len(tested) == 40 and not tested & {*corpus.train.texts, *corpus.validation.texts}
+    assert any("also held out" in warning and "dropped" in warning for warning in corpus.warnings)

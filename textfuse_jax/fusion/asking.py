@@ -15,7 +15,7 @@ from textfuse_jax.data.corpus import Split
 from textfuse_jax.fusion.opinion import Opinion, absent_of
 from textfuse_jax.fusion.simulated import confusion_of, simulate, simulate_labels
 from textfuse_jax.fusion.vectors import Embedder
-from textfuse_jax.llm import opinions, prompts, providers, shots
+from textfuse_jax.llm import opinions, prompts, protocol, providers, shots
 from textfuse_jax.llm.cache import Cache
 from textfuse_jax.llm.client import Budget
 
@@ -36,7 +36,6 @@ class Asker:
       say: takes lines of progress.
 
     Raises:
-      ProviderError: a provider can't be used at all: no SDK, no key.
       ConfigError: a provider that needs a pretrained encoder without one.
     """
 
@@ -66,6 +65,17 @@ class Asker:
     def names(self) -> tuple[str, ...]:
         """Of the members."""
         return (*self._members, *([SIMULATED] if self.config.fusion.simulated_accuracy > 0 else []))
+
+    def check(self) -> None:
+        """Looks for what asking will need, before anything is trained for it.
+
+        Raises:
+          ProviderError: no SDK, no key.
+        """
+        for settings in self._members.values():
+            if settings.provider not in ("local", "replay"):
+                protocol.sdk()
+                settings.key()
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray | None:
         """What the fusion reads of texts beside scores; None unless ``fusion.vector``."""

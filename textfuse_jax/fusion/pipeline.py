@@ -62,9 +62,8 @@ def fit(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, stop: StopSig
       ProviderError: an LLM can't be asked at all.
       Interrupted: a signal came; what was trained and paid is kept.
     """
-    asker = Asker(
-        config, corpus.class_names, corpus.multi_label, corpus.train, workdir, say
-    )  # before hours of training: keys, SDK
+    asker = Asker(config, corpus.class_names, corpus.multi_label, corpus.train, workdir, say)
+    asker.check()  # before hours of training
     if not asker.names:
         logits = opinion(config, corpus, workdir / "encoder", stop, say, keep=True)
         logits, splits = logits | {"train": logits["validation"]}, {"train": corpus.validation, "validation": corpus.validation}
