@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.study_tables import found
 from textfuse_jax.evaluation import figures
 from textfuse_jax.evaluation.records import read_results
 from textfuse_jax.evaluation.report import markdown_table
@@ -45,8 +46,7 @@ def section(name: str, path: pathlib.Path) -> str:
     parts = [f"### {TITLES[name]}", about[0].strip().replace("\n", " ") + " " + about[-1].strip().replace("\n", " ")]
     parts.append(table(lines, missing))
     parts += [f"![Early detection](figures/{early(lines).name})"] if name == "rumor_early" else []
-    findings = HERE / "findings" / f"{name}.md"
-    parts += ["**Found.** " + findings.read_text(encoding="utf-8").strip()] if findings.exists() else []
+    parts += found(name)
     told = {key: ", ".join(sorted({str(line[key])[:24] for line in lines})) for key in ("hardware", "commit")}
     seeds = sorted({line["seeds"] for line in lines})
     parts.append(

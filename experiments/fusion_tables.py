@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.study_tables import found
 from textfuse_jax.evaluation import figures
 from textfuse_jax.evaluation.records import read_results
 from textfuse_jax.evaluation.report import markdown_table
@@ -220,12 +221,6 @@ def goemotions() -> str:
 
 
 SCORES = ("f1_macro", "f1_micro", "accuracy")
-
-
-def found(name: str) -> list[str]:
-    """The findings of a study, where they are written."""
-    path = HERE / "findings" / f"{name}.md"
-    return ["**Found.** " + path.read_text(encoding="utf-8").strip()] if path.exists() else []
 
 
 def made(lines: Sequence[Line], name: str) -> str:

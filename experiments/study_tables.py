@@ -59,6 +59,12 @@ CURVES = {
 }
 
 
+def found(name: str) -> list[str]:
+    """The findings of a study, where they are written."""
+    path = FINDINGS / f"{name}.md"
+    return ["**Found.** " + path.read_text(encoding="utf-8").strip()] if path.exists() else []
+
+
 def section(name: str, path: pathlib.Path) -> str:
     """Heading, what was done, table, figure and findings of one study."""
     module = importlib.import_module(f"experiments.{name}")
@@ -69,12 +75,10 @@ def section(name: str, path: pathlib.Path) -> str:
     about = module.__doc__.split("\n\n")
     figure = FIGURES / f"study_{name}.png"
     figures.save(draw(name, lines), figure)
-    findings = FINDINGS / f"{name}.md"
     parts = [f"### {TITLES[name]}", about[0].strip().replace("\n", " ") + " " + about[-1].strip().replace("\n", " ")]
     parts += [table(lines, missing), f"![{TITLES[name]}](figures/{figure.name})"]
     parts += extras(name, lines)
-    if findings.exists():
-        parts.append("**Found.** " + findings.read_text(encoding="utf-8").strip())
+    parts += found(name)
     told = {key: ", ".join(sorted({str(line[key])[:24] for line in lines})) for key in ("hardware", "commit")}
     varies = (
         "their training rows, initial weights and dropout"
