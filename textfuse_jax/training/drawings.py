@@ -20,13 +20,17 @@ from textfuse_jax.types import SCALES, parse_tap
 def text_graphs(
     config: Any, material: Any, model: Any, params: Mapping[str, Any], probabilities: np.ndarray
 ) -> Iterator[tuple[str, Figure]]:
-    """The unit graphs of the first test documents that have at least three units: caption and figure of each."""
+    """The unit graphs of the first test documents that have at least three units: caption and figure of each.
+
+    Of a document that is read in windows, which have a graph each, it is the first window's.
+    """
     corpus, encoded = material.corpus, material.encoded["test"]
     if config.model.edges is None or not config.evaluation.graphs:
         return
     nodes = [scale for scale in SCALES if scale in config.model.nodes]
     units = sum(encoded.counts[scale] for scale in nodes)
-    pieces = np.flatnonzero((units >= 3) & (units <= 40) & (encoded.weight == 1))[: config.evaluation.graphs]
+    first = np.diff(encoded.example, prepend=-1) != 0
+    pieces = np.flatnonzero((units >= 3) & (units <= 40) & first)[: config.evaluation.graphs]
     if not len(pieces):
         return
     few = encoded.take(pieces)
@@ -62,7 +66,8 @@ def text_graphs(
             probability=float(p.max()),
             level_names=nodes,
         )
-        yield f"Graph of test document {corpus.test.ids[example]}", figure
+        part = "" if encoded.weight[piece] == 1 else "the first window of "
+        yield f"Graph of {part}test document {corpus.test.ids[example]}", figure
 
 
 def take_features(
