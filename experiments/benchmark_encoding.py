@@ -3,7 +3,8 @@
     TEXTFUSE_DATA=DIR python -m experiments.benchmark_encoding [--documents=1000] [--rounds=5] [--growth] [--profile]
 
 Texts in, the mean of each of layers 0 to 6 for each document out; tokenisation, and our packing, are in the time.
-Ours: packed rows of 128 tokens, bfloat16 and float32. Theirs: ``encoding_contenders``, batches of 32 padded to their longest.
+Ours: packed rows of 64, 96 and 128 tokens, bfloat16 and float32.
+Theirs: ``encoding_contenders``, batches of 32 padded to their longest.
 In every round each contender encodes all texts once, in an order that is reversed from round to round; a line of
 ``experiments/results/benchmark_encoding.jsonl`` holds the medians over rounds and the median of the rounds' ratios.
 Before that, float32 results must agree to 1e-4. Peak memory is that of a fresh process that encodes 256 of the texts.
@@ -117,8 +118,8 @@ def compare(contenders: Mapping[str, peers.Encode], texts: Sequence[str]) -> tup
 def flop_line(mine: peers.Ours, dtype: str, rate: float, products: Sequence[tuple[float, float]], texts: Sequence[str]) -> dict:
     """Our GFLOP/s in the products of real tokens, and with padding, beside mere products of the same shapes."""
     batches, lengths = mine.batches(texts)
-    (shape,) = batches.shapes
-    held = np.full(batches.total_steps * shape.rows, shape.tokens)
+    plan = batches.plans[0]
+    held = np.concatenate([np.full(plan.shapes[i].rows, plan.shapes[i].tokens) for i in plan.shape])
     per_second = rate / len(texts) * 1e-9
     real, padded = (costs.forward_flop(mine.architecture, x) * per_second for x in (lengths, held))
     same, large = (statistics.median(values) for values in zip(*products))

@@ -114,7 +114,7 @@ def phrases_of_ag_news(documents: int = 6400, words: int = 4) -> Cascades:
 def load(name: str, limit: int) -> Problem:
     """The problem of that name."""
     cascades = phrases_of_ag_news() if name.endswith("_text") else pheme()
-    cascades = cascades.take(range(min(limit or len(cascades), len(cascades))))
+    cascades = cascades.take(range(min(limit or len(cascades), len(cascades)))).renumbered()
     return Problem(name, cascades, hashed(cascades.texts))
 
 
@@ -147,7 +147,7 @@ def ours(problem: Problem, rounds: int) -> tuple[Callable[[int], float], dict]:
         return model.apply({"params": params}, rows, train=True, rngs={"dropout": key})
 
     step, features = make_step(apply, cross_entropy, optimizer), jnp.asarray(problem.features)
-    first = gather_features(batches(0).batch(0), features)
+    first = gather_features(jax.tree.map(jnp.asarray, batches(0).batch(0)), features)
 
     def init(key):
         params = flatten(model.init(key, first, train=False)["params"])
@@ -238,18 +238,18 @@ def check_parity(problem: Problem) -> float:
     """The largest difference of the logits of 64 cascades under equal random weights, which must be at most 1e-4."""
     from experiments import graph_reference as reference
 
-    few = problem.cascades.take(range(64))
+    few = problem.cascades.take(range(min(64, len(problem.cascades)))).renumbered()
     features, model = problem.features[: len(few.texts)], model_of(problem)
     batches = cascade_batches(few, features, batch_size=BATCH)
-    rng = np.random.default_rng(0)
-    shapes = flatten(jax.eval_shape(lambda: model.init(jax.random.key(0), batches.batch(0), train=False))["params"])
+    rng, first = np.random.default_rng(0), jax.tree.map(jnp.asarray, batches.batch(0))
+    shapes = flatten(jax.eval_shape(lambda: model.init(jax.random.key(0), first, train=False))["params"])
     params = {k: (0.3 * rng.normal(size=v.shape)).astype(np.float32) for k, v in shapes.items()}
     net = reference.Net(problem.kind, features.shape[1], WIDTH, len(few.class_names), DROPOUT)
     net.load(params)
     edges = reference.window_edges if problem.name.endswith("_text") else reference.reply_edges
     expected, apart = reference.logits(net, reference.graphs(few, features, edges)), 0.0
     for number in range(batches.total_steps):
-        rows = batches.batch(number)
+        rows = jax.tree.map(jnp.asarray, batches.batch(number))
         found, _ = model.apply({"params": unflatten(params)}, rows, train=False)
         real = rows.example >= 0
         apart = max(apart, float(np.abs(np.asarray(found)[real] - expected[rows.example[real]]).max()))

@@ -25,6 +25,7 @@ from textfuse_jax.data.tokenize import encode as tokenize
 from textfuse_jax.encoders.architecture import read_architecture
 from textfuse_jax.encoders.checkpoints import locate
 from textfuse_jax.encoders.encoder import Encoder
+from textfuse_jax.encoders.linear import rounded_kernels
 from textfuse_jax.encoders.tokenizers import load_tokenizer
 from textfuse_jax.encoders.weights import load_params
 from textfuse_jax.evaluation.records import environment
@@ -34,7 +35,7 @@ Encode = Callable[[Sequence[str]], Float[np.ndarray, "n l d"]]
 
 DTYPES = ("bfloat16", "float32")
 MAX_LENGTH = 128
-TOKENS_PER_BATCH = 2048  # ours
+TOKENS_PER_BATCH, ROW_LENGTHS = 2048, (64, 96)  # ours; beside rows of the longest text. Attention costs in proportion to a row
 BATCH = 32  # theirs
 THEIRS = {
     "torch_arrival_float32": "transformers + PyTorch float32, batches as texts come",
@@ -65,7 +66,7 @@ class Ours:
     def __init__(self, dtype: str, max_length: int = MAX_LENGTH):
         folder = locate(MINILM)
         self.architecture = read_architecture(folder)
-        self.params = jax.tree.map(jnp.asarray, load_params(folder, self.architecture))
+        self.params = jax.tree.map(jnp.asarray, rounded_kernels(load_params(folder, self.architecture), jnp.dtype(dtype)))
         self._tokenizer, self._max_length = load_tokenizer(folder), max_length
         layers = range(self.architecture.layers + 1)
         self._taps = tuple(tap_name(layer, "document") for layer in layers)
@@ -76,7 +77,8 @@ class Ours:
         """Packed batches of the texts, and the number of tokens of each text."""
         encoded = tokenize(texts, self._tokenizer, max_length=self._max_length, progress=False)
         nothing = np.zeros(len(texts), np.int32)
-        rows = dict(tokens_per_batch=TOKENS_PER_BATCH, row_lengths=(self._max_length,))
+        lengths = (*(length for length in ROW_LENGTHS if length < self._max_length), self._max_length)
+        rows = dict(tokens_per_batch=TOKENS_PER_BATCH, row_lengths=lengths)
         return evaluation_batches(encoded, nothing, **rows), encoded.lengths
 
     def forward(self, rows) -> dict[str, jax.Array]:

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from textfuse_jax.encoders.linear import contract_rows, matmul
+from textfuse_jax.encoders.linear import Linear, contract_rows, matmul, rounded_kernels
 
 
 def _operands():
@@ -28,6 +28,14 @@ def test_bfloat16_gradients_are_products_of_rounded_operands_summed_in_float32()
     np.testing.assert_allclose(z, rounded(x) @ rounded(w), atol=1e-5)
     np.testing.assert_allclose(dx, rounded(y) @ rounded(w).T, atol=1e-5)
     np.testing.assert_allclose(dw, jnp.einsum("rtd,rtf->df", rounded(x), rounded(y)), atol=1e-5)
+
+
+def test_kernels_rounded_once_give_what_each_call_would_round():
+    layer, x = Linear(7, jnp.bfloat16), jax.random.normal(jax.random.key(0), (2, 3, 5))
+    params = layer.init(jax.random.key(1), x)["params"]
+    once = rounded_kernels(params, jnp.bfloat16)
+    assert (once["kernel"].dtype, once["bias"].dtype) == (jnp.bfloat16, jnp.float32)
+    np.testing.assert_array_equal(layer.apply({"params": once}, x), layer.apply({"params": params}, x))
 
 
 def test_contract_rows_under_jit_and_vmap():

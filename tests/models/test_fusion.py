@@ -54,6 +54,17 @@ def test_attention():
     np.testing.assert_allclose(x, [beta * 2.25 + (1 - beta) * 3, 2.75], atol=1e-6)
 
 
+def test_concat_joins_768_and_384_to_1152():
+    """BERT-base's features beside MiniLM's, as in TAPE."""
+    h, e = jax.random.normal(jax.random.key(0), (1, 2, 768)), jax.random.normal(jax.random.key(1), (1, 2, 384))
+    params = F.Concat(width=5).init(jax.random.key(2), h, e, SELECTED, train=False)["params"]
+    assert params["joined"]["kernel"].shape == (1152, 5) and params["base"]["kernel"].shape == (768, 5)
+    x, _ = F.Concat(width=5).apply({"params": params}, h, e, SELECTED, train=False)
+    w = np.asarray(params["joined"]["kernel"], np.float64)
+    np.testing.assert_allclose(x[0, 0], h[0, 0] @ w[:768] + e[0, 0] @ w[768:] + params["joined"]["bias"], atol=1e-4)
+    np.testing.assert_allclose(x[0, 1], h[0, 1] @ params["base"]["kernel"] + params["base"]["bias"], atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["Concat", "Weighted", "Gated", "Attention"])
 def test_what_an_unselected_post_was_rewritten_to_is_not_read(kind):
     module = getattr(F, kind)(width=3)

@@ -25,6 +25,7 @@ from textfuse_jax.encoders.architecture import Architecture
 from textfuse_jax.encoders.cache import digest, extract
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound, fingerprint, locate
 from textfuse_jax.encoders.encoder import CachedEncoder, Encoder
+from textfuse_jax.encoders.linear import rounded_kernels
 from textfuse_jax.encoders.tokenizers import load_tokenizer, pad_id, save_tokenizer, train_wordpiece
 from textfuse_jax.encoders.weights import load_params
 from textfuse_jax.models.classifier import TextGraphClassifier, build_model, taps_of
@@ -338,7 +339,7 @@ def cached_features(
     e = config.encoder
     taps = tuple(taps or taps_of(config.model))
     module = Encoder(encoder.architecture, taps, frozen_layers=encoder.architecture.layers + 1, dtype=jnp.dtype(e.dtype))
-    params = replicate({"params": encoder.params}, mesh)
+    params = replicate({"params": rounded_kernels(encoder.params, jnp.dtype(e.dtype))}, mesh)
     forward = jax.jit(lambda p, rows: module.apply(p, rows, train=False)[0])
     tokens = config.data.eval_tokens_per_batch
     batches = evaluation_batches(
