@@ -104,13 +104,13 @@ def comparisons(runs: list[dict]) -> str:
 
 
 def newest(pattern: str, name: str | None = None) -> list[dict]:
-    """The newest line of each comparison in the files of that pattern; of lines named ``name`` all of the newest commit."""
+    """The newest line of each comparison on each hardware in the files of that pattern; of ``name`` all of the newest commit."""
     records = [r for path in sorted(RESULTS.glob(pattern)) for r in read_results(path)]
     if name:
         mine = [r for r in records if r["name"] == name]
         last = [r for r in mine if r["commit"] == mine[-1]["commit"]]
         return list({(r.get("scaling"), r.get("engine"), r.get("devices")): r for r in last}.values())
-    return list({r["name"]: r for r in records if "ratio" in r}.values())
+    return list({(r["name"], r["hardware"]): r for r in records if "ratio" in r}.values())
 
 
 def leading(runs: list[dict]) -> list[dict]:
@@ -121,12 +121,11 @@ def leading(runs: list[dict]) -> list[dict]:
 
 def highlights(records: list[dict]) -> str:
     """The comparisons of the README, in words."""
-    found = {record["name"]: record for record in records}
     rows = []
     for name, ours, theirs in HIGHLIGHTS:
-        if (r := found.get(name)) is not None:
-            rows.append([ours, theirs, f"{r['ours']:,} {r['unit']}", f"{r['theirs']:,}", f"{r['ratio']:.2f}x"])
-    return markdown_table(["what", "beside", "ours", "theirs", "ratio"], rows, left=2)
+        for r in (r for r in records if r["name"] == name):
+            rows.append([ours, theirs, f"{r['ours']:,} {r['unit']}", f"{r['theirs']:,}", f"{r['ratio']:.2f}x", r["hardware"]])
+    return markdown_table(["what", "beside", "ours", "theirs", "ratio", "hardware"], rows, left=2)
 
 
 def told(value: float | None, form: str) -> str:
@@ -137,6 +136,7 @@ def told(value: float | None, form: str) -> str:
 def benchmark_table(records: list[dict]) -> str:
     """Speed beside what a user would pick instead."""
     header = ["comparison", "ours", "theirs", "ratio", "unit", "peak memory, MB", "hardware"]
+    records = sorted(records, key=lambda r: (r["name"].partition("_vs_")[0], r["name"]))  # stable: hardware as it came
     rows = [[r["name"], *(told(r[k], form) for k, form in (("ours", ","), ("theirs", ","), ("ratio", ".2f")))] for r in records]
     return markdown_table(header, [[*row, r["unit"], memory(r), r["hardware"]] for row, r in zip(rows, records)])
 
@@ -270,7 +270,7 @@ def build() -> tuple[str, str]:
     parts += cascade_tables.sections()
     parts += fusion_tables.sections()
     parts += ["## Speed", benchmark_table(newest("benchmark_*.jsonl"))]
-    block += ["**Speed**, 2 cores, both in one run", highlights(newest("benchmark_*.jsonl"))]
+    block += ["**Speed**, both in one run", highlights(newest("benchmark_*.jsonl"))]
     hardware = sorted({record["hardware"] for record in runs})
     parts.append(f"Hardware of the recorded runs: {'; '.join(hardware)}. On any other hardware: not measured.")
     return "\n\n".join(parts) + "\n", "\n\n".join(block)
