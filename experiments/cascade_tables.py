@@ -47,7 +47,10 @@ def section(name: str, path: pathlib.Path) -> str:
     parts.append(table(lines, missing))
     parts += [f"![Early detection](figures/{early(lines).name})"] if name == "rumor_early" else []
     parts += found(name)
-    told = {key: ", ".join(sorted({str(line[key])[:24] for line in lines})) for key in ("hardware", "commit")}
+    told = {
+        key: ", ".join(sorted({str(line[key])[: 12 if key == "commit" else None] for line in lines}))
+        for key in ("hardware", "commit")
+    }
     seeds = sorted({line["seeds"] for line in lines})
     parts.append(
         f"Seeds: {', '.join(map(str, seeds))}. Accuracy and macro-F1: of all folds' test cascades together, mean over seeds; sd: "

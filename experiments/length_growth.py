@@ -53,7 +53,10 @@ def cost(model: str, tokens: int) -> tuple[float, float, int]:
     if tokens <= 256:
         config.data.row_lengths = (tokens,)
     rows = evaluation_batches(
-        encoded, np.zeros(1, np.int32), row_lengths=config.data.row_lengths, tokens_per_batch=max(256 * len(encoded), tokens)
+        encoded,
+        np.zeros(1, np.int32),
+        row_lengths=config.data.row_lengths,
+        tokens_per_batch=len(encoded) * max(config.data.row_lengths),
     ).batch(0)
     classifier = setup.make_model(config, encoder.architecture, 4)
     params = jax.jit(lambda: classifier.init(jax.random.key(0), rows, train=False))()

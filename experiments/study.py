@@ -168,7 +168,7 @@ def run(
     for shared, group in grouped(ordered):
         config = sweep.with_fields(base, shared)
         config.data.seed = max(config.data.seed, 0)
-        todo = [s for s in group if not _done(work / f"{s.name}.npz", protocol(base, s, seeds, resample), known)]
+        todo = [s for s in group if not _done(work / f"{s.name}.npz", protocol(base, s, seeds, resample, reference), known)]
         if not todo:
             continue
         say(f"{name}: {', '.join(s.name for s in todo)}")
@@ -185,7 +185,7 @@ def run(
         else:
             outcomes = train_settings(config, todo, seeds, grids, held[0], measure, say)
         for setting, outcome in zip(todo, outcomes):
-            key = protocol(base, setting, seeds, resample)
+            key = protocol(base, setting, seeds, resample, reference)
             store(work / f"{setting.name}.npz", outcome.probabilities, key)
             append_result(
                 output,
@@ -298,7 +298,7 @@ def _draws(values: np.ndarray, resamples: int = 2000) -> np.ndarray:
     return means
 
 
-def protocol(base: ConfigDict, setting: Setting, seeds: int, resample: bool) -> str:
+def protocol(base: ConfigDict, setting: Setting, seeds: int, resample: bool, reference: str) -> str:
     """A digest of all that a setting's line depends on; a line of another protocol is not taken for done.
 
     Of the config the fields that differ from the defaults, so that a new field leaves old lines valid; whoever changes a
@@ -306,7 +306,7 @@ def protocol(base: ConfigDict, setting: Setting, seeds: int, resample: bool) -> 
     """
     config = differences(default_config(), sweep.with_fields(base, setting.fields))
     fit = setting.fit.__name__ if setting.fit else ""
-    told = [DEFAULTS, config, seeds, resample, setting.against, fit, plain(list(setting.points))]
+    told = [DEFAULTS, config, seeds, resample, setting.against or reference, fit, plain(list(setting.points))]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -325,7 +325,7 @@ def _small(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _done(path: pathlib.Path, key: str, known: Sequence[Mapping[str, Any]]) -> bool:
-    return path.exists() and str(np.load(path)["key"]) == key and any(line["protocol"] == key for line in known)
+    return path.exists() and str(np.load(path)["key"]) == key and any(line.get("protocol") == key for line in known)
 
 
 def _right(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

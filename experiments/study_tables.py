@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from experiments.study_extras import FIGURES, extras
-from experiments.tuned import names_of
+from experiments.tuned import ROWS, names_of
 from textfuse_jax.evaluation import figures
 from textfuse_jax.evaluation.records import read_results
 from textfuse_jax.evaluation.report import markdown_table
@@ -69,7 +69,8 @@ def section(name: str, path: pathlib.Path) -> str:
     """Heading, what was done, table, figure and findings of one study."""
     module = importlib.import_module(f"experiments.{name}")
     order = {setting: i for i, setting in enumerate([s.name for s in module.SETTINGS] + names_of(name))}
-    lines = [line for line in newest(path) if line["setting"] in order]
+    published = {s.name: s.published for s in module.SETTINGS} | {row.name: row.published for row in ROWS if row.study == name}
+    lines = [line | {"published": published[line["setting"]]} for line in newest(path) if line["setting"] in order]
     lines.sort(key=lambda line: order[line["setting"]])
     missing = [setting for setting in order if setting not in {line["setting"] for line in lines}]
     about = module.__doc__.split("\n\n")
@@ -79,7 +80,10 @@ def section(name: str, path: pathlib.Path) -> str:
     parts += [table(lines, missing), f"![{TITLES[name]}](figures/{figure.name})"]
     parts += extras(name, lines)
     parts += found(name)
-    told = {key: ", ".join(sorted({str(line[key])[:24] for line in lines})) for key in ("hardware", "commit")}
+    told = {
+        key: ", ".join(sorted({str(line[key])[: 12 if key == "commit" else None] for line in lines}))
+        for key in ("hardware", "commit")
+    }
     varies = (
         "their training rows, initial weights and dropout"
         if lines[0]["rows_of_each_seed_differ"]

@@ -26,10 +26,11 @@ def data_of(name: str) -> dict:
 
 def settings(name: str) -> list[Setting]:
     """Both models, cut and whole; AG News has no text beyond 256 tokens that would matter."""
-    found, against = [], f"{name}, encoder alone"
+    found = []
     for reading, fields in (("", {}), (", windows", WINDOWS)) if name in FILES else (("", {}),):
-        found.append(Setting(f"{name}, encoder alone{reading}", data_of(name) | fields | ENCODER_ALONE, against=against))
-        found.append(Setting(f"{name}, Pyramid-GNN{reading}", data_of(name) | fields, against=against))
+        alone = f"{name}, encoder alone"  # windows are compared with the cut text, the graph with the encoder on the same
+        found.append(Setting(alone + reading, data_of(name) | fields | ENCODER_ALONE, against=alone))
+        found.append(Setting(f"{name}, Pyramid-GNN{reading}", data_of(name) | fields, against=alone + reading))
     return found
 
 
