@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -137,3 +138,19 @@ def test_gelu_is_the_exact_one():
     np.testing.assert_allclose(
         jax.grad(lambda x: gelu(x).sum())(x), jax.grad(lambda x: jax.nn.gelu(x, approximate=False).sum())(x), atol=1e-6
     )
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a property of XLA's compiler for CPUs")
+def test_every_bfloat16_product_of_a_training_step_keeps_its_operands_on_the_cpu():
+    """Attention's too, forward and backward: widened ones would be slower than float32, and silently so."""
+    a = Architecture("bert", vocabulary=50, width=128, layers=2, heads=4, feed_forward=256, positions=128)
+    model, shape = Transformer(a, dtype=jnp.bfloat16, hidden_dropout=0.1, attention_dropout=0.1), jnp.zeros((8, 128), jnp.int32)
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), shape, shape, shape, 1, train=False))
+
+    def loss(params, key):
+        return model.apply(params, shape, shape, shape, 1, train=True, rngs={"dropout": key})[0][-1].sum()
+
+    hlo = jax.jit(jax.grad(loss)).lower(params, jax.random.key(0)).compile().as_text()
+    products = [block for block in hlo.split("\n\n") if re.search(r"ROOT \S+ = f32\S* dot\(", block)]
+    assert len(products) >= a.layers * (4 + 2) * 2  # four weights and two of attention a layer, and back
+    assert not [block for block in products if "f32" in block.split(" -> ")[0]]

@@ -70,8 +70,7 @@ class Layer(nn.Module):
         """Returns the layer's output and its ``saliency``."""
         a, (r, t, d) = self.architecture, h.shape
         qkv = Linear(3 * d, self.dtype, name="qkv")(h).astype(self.dtype)  # rounded here, half as much is transposed and kept
-        qkv = qkv.reshape(r, t, 3, a.heads, d // a.heads).transpose(2, 0, 3, 1, 4)
-        q, k, v = qkv[0], qkv[1], qkv[2]
+        q, k, v = (x.reshape(r, t, a.heads, d // a.heads).transpose(0, 2, 1, 3) for x in jnp.split(qkv, 3, axis=-1))
         rate = self.attention_dropout if train else 0.0
         if self.fused and not rate:
             mixed = fused_attention(q, k, v, document, dtype=self.dtype, implementation=self.fused)
