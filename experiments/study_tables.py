@@ -111,38 +111,56 @@ def newest(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def table(lines: list[Line], missing: Sequence[str] = ()) -> str:
-    """Accuracy over seeds, difference from the reference and what it costs."""
+    """Two tables of the same rows: accuracy, difference from the reference, published; then other metrics and costs."""
     graphs, topics = (any(fact in line for line in lines) for fact in ("edges_a_node", "same_topic"))
     uneven = any(line["fields"].get("data.imbalance", 1) > 1 for line in lines)
-    header = ["setting", "regime", "train / test rows", "accuracy on validation", "accuracy, mean ± sd", "95 %", "macro-F1"]
-    header += ["precision", "recall", "AUC", "NLL", "ECE, after temperature"]
-    header += ["recall, minority", "recall, majority"] if uneven else []
-    header += ["difference, points [95 %]", "p"]
-    header += ["edges a node", "cosine of nodes"] if graphs else []
-    header += ["edges in one topic / all pairs"] if topics else []
-    header += ["chosen", "parameters", "s a trial", "ms a text, 1 / 64", "published"]
-    rows = []
-    for line in lines:
-        test = line["test"]
-        name = line["setting"] + (f" ({line['diverged']} of {line['seeds']} diverged)" if line["diverged"] else "")
-        row = [
-            name,
-            line["regime"],
-            f"{line['data']['train']:,} / {line['data']['test']:,}",
-            spread(line["validation"]["accuracy"]),
-        ]
-        row += [spread(test["accuracy"]), "[{:.3f}, {:.3f}]".format(*line["accuracy_ci95"]), spread(test["f1_macro"])]
-        row += [mean(test["precision_macro"]), mean(test["recall_macro"]), mean(test.get("auc_ovr")), mean(test["nll"])]
-        row += [f"{mean(test.get('ece'), 3)}, {mean(line.get('ece_after_temperature'), 3)}"]
-        if uneven:
-            row += [spread(values) for values in recalls(line)]
-        row += difference(line)
-        row += [mean(line.get("edges_a_node"), 1), mean(line.get("cosine_of_nodes"), 2)] if graphs else []
-        row += [f"{mean(line.get('same_topic'), 3)} / {mean(line.get('same_topic_of_all_pairs'), 3)}"] if topics else []
-        row += [choice(line), f"{line['parameters']:,}", f"{line['seconds_a_trial']:.1f}", speed(line), told(line["published"])]
-        rows.append(row)
-    rows += [[setting, "not measured", *["–"] * (len(header) - 2)] for setting in missing]
-    return markdown_table(header, rows, left=2)
+    first: dict[str, Callable[[Line], str]] = {
+        "setting": lambda line: (
+            line["setting"] + (f" ({line['diverged']} of {line['seeds']} diverged)" if line["diverged"] else "")
+        ),
+        "regime": lambda line: line["regime"],
+        "train / test rows": lambda line: f"{line['data']['train']:,} / {line['data']['test']:,}",
+        "accuracy on validation": lambda line: spread(line["validation"]["accuracy"]),
+        "accuracy, mean ± sd": lambda line: spread(line["test"]["accuracy"]),
+        "95 %": lambda line: "[{:.3f}, {:.3f}]".format(*line["accuracy_ci95"]),
+        "macro-F1": lambda line: spread(line["test"]["f1_macro"]),
+        "difference, points [95 %]": lambda line: difference(line)[0],
+        "p": lambda line: difference(line)[1],
+        "published": lambda line: told(line["published"]),
+    }
+    second: dict[str, Callable[[Line], str]] = {"setting": lambda line: line["setting"]}
+    for name, metric in {
+        "precision": "precision_macro",
+        "recall": "recall_macro",
+        "AUC": "auc_ovr",
+        "NLL": "nll",
+        "Brier": "brier",
+    }.items():
+        second[name] = lambda line, metric=metric: mean(line["test"].get(metric))
+    second["ECE, after temperature"] = lambda line: (
+        f"{mean(line['test'].get('ece'), 3)}, {mean(line.get('ece_after_temperature'), 3)}"
+    )
+    if uneven:
+        second["recall, minority"] = lambda line: spread(recalls(line)[0])
+        second["recall, majority"] = lambda line: spread(recalls(line)[1])
+    if graphs:
+        second["edges a node"] = lambda line: mean(line.get("edges_a_node"), 1)
+        second["cosine of nodes"] = lambda line: mean(line.get("cosine_of_nodes"), 2)
+    if topics:
+        second["edges in one topic / all pairs"] = lambda line: (
+            f"{mean(line.get('same_topic'), 3)} / {mean(line.get('same_topic_of_all_pairs'), 3)}"
+        )
+    second |= {
+        "chosen": choice,
+        "parameters": lambda line: f"{line['parameters']:,}",
+        "s a trial": lambda line: f"{line['seconds_a_trial']:.1f}",
+        "ms a text, 1 / 64": speed,
+    }
+    unmeasured = [[setting, "not measured", *["–"] * (len(first) - 2)] for setting in missing]
+    return "\n\n".join(
+        markdown_table(list(columns), [[of(line) for of in columns.values()] for line in lines] + more, left=left)
+        for columns, more, left in ((first, unmeasured, 2), (second, [], 1))
+    )
 
 
 def difference(line: Line) -> list[str]:
