@@ -120,12 +120,15 @@ def leading(runs: list[dict]) -> list[dict]:
 
 
 def highlights(records: list[dict]) -> str:
-    """The comparisons of the README, in words."""
+    """The comparisons of the README, in words: a row a comparison, a column a machine."""
+    machines = list(dict.fromkeys(r["hardware"] for r in records if r["name"] in {name for name, *_ in HIGHLIGHTS}))
+    found = {(r["name"], r["hardware"]): r for r in records}
     rows = []
     for name, ours, theirs in HIGHLIGHTS:
-        for r in (r for r in records if r["name"] == name):
-            rows.append([ours, theirs, f"{r['ours']:,} {r['unit']}", f"{r['theirs']:,}", f"{r['ratio']:.2f}x", r["hardware"]])
-    return markdown_table(["what", "beside", "ours", "theirs", "ratio", "hardware"], rows, left=2)
+        cells = [found.get((name, machine)) for machine in machines]
+        known = [r and f"{r['ratio']:.2f}x ({r['ours']:,g} : {r['theirs']:,g} {r['unit']})" for r in cells]
+        rows.append([ours, theirs, *(cell or "not measured" for cell in known)])
+    return markdown_table(["what", "beside", *machines], rows, left=2)
 
 
 def told(value: float | None, form: str) -> str:
