@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import pathlib
@@ -14,6 +15,7 @@ import numpy as np
 from textfuse_jax.data.cascade_cut import cut
 from textfuse_jax.data.cascade_rows import cascade_batches
 from textfuse_jax.data.cascades import Cascades, read_cascades
+from textfuse_jax.data.corpus import DataError
 from textfuse_jax.experiment import config_of
 from textfuse_jax.models.node_classifier import build_node_classifier, look_up
 from textfuse_jax.training import export
@@ -39,6 +41,9 @@ class CascadePredictor:
         self.finished = export.load(pathlib.Path(workdir) / "model")
         self.config = config_of(self.finished.config)
         self.class_names = self.finished.class_names
+        known = self.config.data.source.startswith("twitter") and self.config.cascades.tree == "posts"  # of runs that didn't say
+        self._facts = {"bags": known, "blank": self.config.data.source in ("twitter15", "twitter16", "weibo")}
+        self._facts |= {name: self.finished.posts[name] for name in self._facts if name in self.finished.posts}
         self._say, self._mesh = say, make_mesh(1)
         params = unflatten(self.finished.params)
         encoder = params.pop("encoder", None)
@@ -59,10 +64,22 @@ class CascadePredictor:
     def read(self, path: str | os.PathLike) -> Cascades:
         """The cascades of a file of JSON lines {id, texts, parent, time}; labels aren't read. Cut as those of the training were.
 
+        Posts may be without text where some of the training were. A model that learned the words of a release by their numbers
+        (Twitter15 and 16) needs these for new cascades too, ``bags``: real words would be others to it.
+
         Raises:
-          as ``read_cascades``.
+          DataError: as ``read_cascades``; the model needs ``bags`` and they aren't there.
         """
-        return cut(read_cascades(path, None, name=f"new:{pathlib.Path(path).name}"), self.config.cascades)
+        found = read_cascades(path, None, name=f"new:{pathlib.Path(path).name}", blank=self._facts["blank"])
+        if not self._facts["bags"]:
+            found = dataclasses.replace(found, bags=None)
+        elif "words" in self.config.cascades.inputs and found.bags is None:
+            raise DataError(
+                f"{path}: this model knows the words of {self.config.data.source} by the release's numbers, and the file has none: "
+                "add 'bags', for each post its words as these numbers, e.g. \"w12 w12 w40\"; or train a model of texts, "
+                '--config.cascades.inputs="(\'encoder\',)"'
+            )
+        return cut(found, self.config.cascades)
 
     def probabilities(self, cascades: Cascades) -> np.ndarray:
         """Probability of each class, f64 [n, c], in the order of the cascades."""

@@ -136,7 +136,10 @@ class CascadeMaterial:
 
     def export(self, folder: pathlib.Path, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Writes the tokenizer; the encoder joins the parameters, eps of the selection the facts."""
-        facts: dict[str, Any] = {"posts": {k: self.facts[k] for k in ("selection", "augmentation") if k in self.facts}}
+        cascades = self.corpus.cascades
+        posts = {k: self.facts[k] for k in ("selection", "augmentation") if k in self.facts}
+        posts |= {"bags": cascades.bags is not None, "blank": not all(text.strip() for text in cascades.texts)}
+        facts: dict[str, Any] = {"posts": posts}
         if self.encoder is None:
             return params, facts
         save_tokenizer(self.encoder.tokenizer, folder)
