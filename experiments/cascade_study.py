@@ -204,7 +204,10 @@ def _tested(program: sweep.Trials, trials: Sequence[dict], probabilities: np.nda
 
 def protocol(config: ConfigDict, setting: CascadeSetting, seeds: int) -> str:
     """A digest of all that a setting's line depends on."""
-    told = [json.loads(config.to_json_best_effort()), seeds, setting.folds, setting.against]
+    whole = json.loads(config.to_json_best_effort())
+    if not config.model.fusion:
+        del whole["cascades"]["augmentation"]["encoder"]  # a field younger than some lines, and nothing reads it there
+    told = [whole, seeds, setting.folds, setting.against]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

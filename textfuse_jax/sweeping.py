@@ -100,7 +100,7 @@ def _run(config: ConfigDict, text: str, workdir: pathlib.Path, resume: bool, say
             continue  # stored before, and not the group whose weights are needed at the end
         part = with_fields(config, fixed)
         try:
-            program = Trials(part, setup.prepare(part, corpus, say), list(trials[0]), len(trials), say)
+            program = Trials(part, setup.prepare(part, corpus, say, run=workdir), list(trials[0]), len(trials), say)
             found = program.run(trials)
         except ValueError as error:
             raise ConfigError(f"--sweep, {fixed or 'every trial'}: {error}") from error

@@ -1,8 +1,9 @@
 """Cascades: a source post and the replies below it, read from JSON lines into flat arrays.
 
 A line is one cascade: ``id``, ``texts`` (source first), ``parent`` (index of the post replied to, -1 for the source), and where
-known ``delay_min`` (minutes since the source) and ``event``; ``bags``, where a release gives the words of each post apart from its
-text. The texts stay in the file; nothing is repaired or cut. The sets that are usually compared on are in ``cascade_sets``.
+known ``delay_min`` (minutes since the source) and ``event``; ``bags``, where the words of posts are given apart from the texts,
+each post's separated by blanks. The texts stay in the file; nothing is repaired or cut. The sets that are usually compared on
+are in ``cascade_sets``.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ def read_cascades(
     needed = ("id", "texts", "parent", *((label_column,) if label_column else ()))
     for key in needed:
         if whole and not any(key in record for record in whole):
-            Table(source, [], dict.fromkeys(whole[0], [])).column(key)  # DataError, with the near name
+            Table(source, [], {field: [] for field in whole[0]}).column(key)  # DataError, with the near name
     if classes is None:
         values = sorted({str(record[label_column]) for record in whole if _known(record, label_column)}) if label_column else [""]
         classes = {value: value for value in values}
