@@ -21,12 +21,13 @@ from textfuse_jax.config import ConfigError, data_seed
 from textfuse_jax.data.cascade_protocols import CascadeCorpus, split_of
 from textfuse_jax.data.cascade_rows import cascade_batches
 from textfuse_jax.data.cascades import Cascades
-from textfuse_jax.data.corpus import TRAIN, Split
+from textfuse_jax.data.corpus import TEST, TRAIN, Split
 from textfuse_jax.data.pipeline import Batches
 from textfuse_jax.data.selection import select
 from textfuse_jax.encoders.architecture import read_architecture
 from textfuse_jax.encoders.checkpoints import locate
 from textfuse_jax.encoders.tokenizers import save_tokenizer
+from textfuse_jax.evaluation.probes import constant, probes
 from textfuse_jax.models.node_classifier import NodeClassifier, build_node_classifier, look_up
 from textfuse_jax.models.post_inputs import BUCKETS
 from textfuse_jax.training import setup
@@ -151,6 +152,16 @@ class CascadeMaterial:
     def sizes(self, split: str) -> np.ndarray:
         """Posts of each cascade."""
         return self.cascades(split).sizes
+
+    def references(self, folds: bool = False) -> dict[str, dict[str, float]]:
+        """The constant answer, and forests on the ids and on the times alone (``evaluation.probes``)."""
+        roles = self.corpus.roles
+        if not folds:
+            roles = np.zeros((1, len(self.corpus.cascades)), np.int8)
+            for name, role in (("train", TRAIN), ("test", TEST)):
+                roles[0, self.corpus.members[name]] |= role
+        labels, found = self.corpus.cascades.labels, probes(self.corpus, roles)
+        return {"constant": constant(labels, roles)} | {name: metrics for name, metrics in found.items() if metrics}
 
     def drawings(self, config, model, params, probabilities):
         """See ``cascade_drawings.cascade_graphs``."""

@@ -137,6 +137,10 @@ class Material:
         encoded = self.encoded[split]
         return np.bincount(encoded.example, encoded.lengths, minlength=encoded.examples)
 
+    def references(self, folds: bool = False) -> dict[str, dict[str, float]]:
+        """None: ``evaluation.reference`` reads texts."""
+        return {}
+
     def drawings(self, config, model, params, probabilities):
         """See ``drawings.text_graphs``."""
         return text_graphs(config, self, model, params, probabilities)
