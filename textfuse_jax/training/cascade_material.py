@@ -175,7 +175,7 @@ class CascadeMaterial:
         facts: dict[str, Any] = {"posts": posts}
         ours, rewritten = self.encoders
         if rewritten is not None and rewritten is not ours:
-            (folder / REWRITTEN).mkdir(parents=True)
+            (folder / REWRITTEN).mkdir(parents=True, exist_ok=True)
             save_tokenizer(rewritten.tokenizer, folder / REWRITTEN)
             params |= flatten({REWRITTEN: rewritten.params})
             posts[REWRITTEN] = dataclasses.asdict(rewritten.architecture)
