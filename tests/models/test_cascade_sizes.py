@@ -15,7 +15,7 @@ from textfuse_jax.models.node_classifier import build_node_classifier, look_up
 
 LARGE, WORDS, WIDTH = 30_000, 24, 16
 BYTES_A_POST = 40_000  # of the narrow model
-SHIPPED = {"GCN": 80_000, "GAT": 80_000}
+SHIPPED = {"GCN": 28_000, "GAT": 32_000}
 """docs/cascades.md: bytes a post that a training step of configs/rumor_pheme.py needs at most, of XLA's own count."""
 
 
@@ -98,12 +98,10 @@ def test_the_shipped_model_needs_the_memory_a_post_that_is_stated(layer):
     config = rumor_pheme.get_config()
     model = build_node_classifier(config.model, 2)
     model = model.clone(propagate=model.propagate.clone(layer=f"textfuse_jax.models.message_passing:{layer}"))
-    for sizes in ([24] * 32, [4_000], [LARGE]):
+    for sizes in ([24] * 32, [LARGE]):
         cascades = made(sizes)
         rows = jax.tree.map(jnp.asarray, cascade_batches(cascades, None, batch_size=len(sizes)).batch(0))
         posts = {name: jnp.asarray(x) for name, x in posts_of(cascades.posts, 0, 384, config.cascades.most_words).items()}
         params = jax.eval_shape(lambda rows, posts: init(model, look_up(rows, posts), train=False), rows, posts)
         needed = step_of(model).lower(params, rows, posts, jax.random.key(0)).compile().memory_analysis().temp_size_in_bytes
-        nodes = rows.document.size
-        print(layer, sum(sizes), nodes, needed / nodes, needed / 2**20)
-        assert needed <= SHIPPED[layer] * nodes
+        assert needed <= SHIPPED[layer] * rows.document.size * (0.5 if sizes == [LARGE] else 1)
