@@ -47,12 +47,11 @@ def base_checkpoint(folder):
 
 def killed_when(arguments, ready):
     """Starts launch.py and kills it, -9, as soon as ``ready()``."""
-    process = subprocess.Popen(command(*arguments), cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
-    while not ready():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with subprocess.Popen(command(*arguments), cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+        while not ready():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
 
 
 def finished(arguments):
