@@ -6,7 +6,7 @@ import pytest
 
 from configs import rumor_pheme, rumor_weibo
 from textfuse_jax.config import ConfigError, validate
-from textfuse_jax.data.corpus import TRAIN, DataError
+from textfuse_jax.data.corpus import TEST, TRAIN, DataError
 from textfuse_jax.sweeping import run_sweep
 from textfuse_jax.training import setup, sweep
 from textfuse_jax.training.cascade_material import load_encoders
@@ -87,3 +87,16 @@ def test_each_fold_weighs_classes_by_its_own_training_cascades():
     np.testing.assert_allclose(found, make_loss(config.loss, labels[(roles[1] & TRAIN) > 0], classes)(logits, y))
     program = sweep.Trials(config, material, ["data.fold"], 2, quiet)
     assert not any(result["diverged"] for result in program.run([{"data.fold": 0}, {"data.fold": 1}]))
+
+
+@pytest.mark.slow
+def test_beside_a_run_stand_the_constant_answer_and_what_ids_and_times_give():
+    config = small()
+    material = setup.prepare(config, setup.load_corpus(config), quiet)
+    found, whole = material.references(), material.references(folds=True)
+    assert set(found) == set(whole) == {"constant"}  # docstrings have neither numbers for ids nor times
+    test, train = material.corpus.test.labels, material.corpus.train.labels
+    assert found["constant"]["accuracy"] == pytest.approx((test == np.bincount(train).argmax()).mean())
+    labels = material.split("all").labels
+    right = [labels[(r & TEST) > 0] == np.bincount(labels[(r & TRAIN) > 0]).argmax() for r in material.corpus.roles]
+    assert whole["constant"]["accuracy"] == pytest.approx(np.concatenate(right).mean())
