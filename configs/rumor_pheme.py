@@ -5,9 +5,9 @@
 
 TEXTFUSE_DATA names a folder with the set. Features of every post by frozen MiniLM and its words, once; then the two-way GCN
 with root enhancement. ``:fused`` puts TAPE's phases 2 to 4 on: the selected posts are rewritten by an LLM with
-``--config.cascades.augmentation.source=provider`` and config.llm, or stand in a file (``file``); the default of ``:fused``,
-``original``, takes the posts themselves. One event left out: ``--config.cascades.protocol=events --config.data.folds=9``
-``--sweep="data.fold=0..8"``. Measured: docs/cascades.md.
+``--config.cascades.augmentation.source=provider`` and config.llm, or stand in a file (``file``). Its default asks no LLM:
+``original``, the posts themselves, whose vectors this model has already; it measures what a fusion by itself does.
+One event left out: ``--config.cascades.protocol=events --config.data.folds=9 --sweep="data.fold=0..8"``. See docs/results.md.
 
 Variants: ``:fused``, ``:runlocal`` (seconds), ``:docstrings`` (trees of docstrings), ``:scratch`` (words alone); join by commas.
 """

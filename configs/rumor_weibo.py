@@ -12,5 +12,7 @@ from configs.rumor_pheme import cascades
 
 def get_config(arg=None):
     """The model of rumor_pheme.py on characters."""
+    if "fused" in (arg or "").split(","):
+        raise ValueError("rumor_weibo has no variant fused: all-MiniLM-L6-v2, which reads rewritten texts, knows no Chinese")
     names = [name for name in (arg or "").split(",") if name and name != "scratch"]
     return cascades("rumor_weibo", "weibo", ",".join(["scratch", *names]), characters=True, most_words=64)

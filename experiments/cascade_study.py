@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 from experiments.study import METRICS, RESULTS, WORK, _done, compared, store
 from textfuse_jax.config import validate
 from textfuse_jax.data.cascade_cut import cut
+from textfuse_jax.data.cascade_protocols import CascadeCorpus
 from textfuse_jax.evaluation.metrics import classification_metrics, selection_metrics
 from textfuse_jax.evaluation.records import append_result, environment, hardware, plain, read_results
 from textfuse_jax.sweeping import out_of_fold
@@ -40,6 +41,7 @@ class CascadeSetting:
       fields: config field -> value.
       folds: how many the protocol has.
       against: the setting it is compared with, an earlier one; "": none.
+      also_against: further ones.
       published: metric -> the published number, and "source".
       group: which rows of a table belong together.
       seeds: 0: those of the study.
@@ -50,6 +52,7 @@ class CascadeSetting:
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     folds: int = 5
     against: str = ""
+    also_against: tuple[str, ...] = ()
     published: Mapping[str, Any] | None = None
     group: str = ""
     seeds: int = 0
@@ -87,7 +90,7 @@ def small(settings: Sequence[CascadeSetting]) -> list[CascadeSetting]:
         kept = {k: v for k, v in setting.fields.items() if k.startswith(("model.", "cascades.choose_on")) and "fusion" not in k}
         name = ",".join([*(v for v in variants.split(",") if v and v != "fused"), "docstrings", "scratch"])
         fields = kept | {"training.total_epochs": 1, "cascades.first_posts": 8}
-        found.append(dataclasses.replace(setting, config=f"{base}:{name}", fields=fields, folds=2, against=""))
+        found.append(dataclasses.replace(setting, config=f"{base}:{name}", fields=fields, folds=2, against="", also_against=()))
     return found
 
 
@@ -111,10 +114,15 @@ def run(
     for setting in settings:
         config, seeds_ = configs[setting.name], setting.seeds or seeds
         key = protocol(config, setting, seeds_)
-        if _done(work / f"{_safe(setting.name)}.npz", key, known):
-            continue
+        same = [line for line in known if line["setting"] == setting.name]
+        if _done(work / f"{_safe(setting.name)}.npz", key, same):
+            now = materials.corpus(config).fingerprint()  # a line of cascades that are read or divided otherwise is of other data
+            if any(line["protocol"] == key and line["fingerprint"] == now for line in same):
+                continue
         say(f"{name}: {setting.name}")
-        material, clock = materials(config), time.perf_counter()
+        clock = time.perf_counter()
+        material = materials(config)
+        prepared, clock = time.perf_counter() - clock, time.perf_counter()
         trials = [{"data.fold": fold, "seed": seed} for seed in range(seeds_) for fold in range(setting.folds)]
         program = sweep.Trials(config, material, ["data.fold", "seed"], len(trials), say)
         results = program.run(trials)
@@ -156,6 +164,7 @@ def run(
             "seconds_a_trial": round(program.seconds / len(trials), 1),
             "trials_together": len(trials),
             "minutes": round((time.perf_counter() - clock) / 60, 1),
+            "minutes_of_reading": round(prepared / 60, 1),  # what the caches of features and answers lack
             "published": plain(dict(setting.published)) if setting.published else None,
             **{fact: value for fact, value in material.notes().items() if fact in ("selection", "augmentation")},
             **(also(corpus, corpus.roles) if also else {}),
@@ -164,9 +173,11 @@ def run(
             "commit": machine["git"]["commit"],
             "uncommitted_changes": machine["git"]["dirty"],
         }
-        if setting.against:
-            other = work / f"{_safe(setting.against)}.npz"
-            line |= compared(labels[rows], together, other) | {"reference": setting.against}
+        found = [
+            compared(labels[rows], together, work / f"{_safe(other)}.npz") | {"reference": other}
+            for other in ((setting.against,) if setting.against else ()) + setting.also_against
+        ]
+        line |= found[0] | ({"others": found[1:]} if found[1:] else {}) if found else {}
         append_result(output, line)
         accuracy, f1 = (np.mean(line["test"][m]) for m in ("accuracy", "f1_macro"))
         say(f"{name}: {setting.name}: accuracy {accuracy:.4f}, macro-F1 {f1:.4f}")
@@ -181,21 +192,28 @@ class Materials:
     def __init__(self, say: Callable[[str], None]):
         self._say, self._kept = say, ("", None)
 
-    def __call__(self, config: ConfigDict) -> CascadeMaterial:
+    def corpus(self, config: ConfigDict) -> CascadeCorpus:
+        """The cascades of a config as its material has them: cut, and divided."""
+        corpus = setup.load_corpus(self._whole(config))
+        return corpus if config.model.fusion else dataclasses.replace(corpus, cascades=cut(corpus.cascades, config.cascades))
+
+    @staticmethod
+    def _whole(config: ConfigDict) -> ConfigDict:
         whole = config.copy_and_resolve_references()
         if not config.model.fusion:
             whole.cascades.first_posts, whole.cascades.first_minutes = 0, 0.0
+        return whole
+
+    def __call__(self, config: ConfigDict) -> CascadeMaterial:
+        whole = self._whole(config)
         read = {
             k: v for k, v in whole.cascades.to_dict().items() if k not in ("protocol", "choose_on", "batch_size", "direction")
         }
         key = json.dumps([whole.data.to_dict(), read, whole.encoder.to_dict(), bool(whole.model.fusion)], default=str)
-        corpus = setup.load_corpus(whole)
         if self._kept[0] != key:
             self._kept = "", None  # two of them would not fit
-            self._kept = key, setup.prepare(whole, corpus, self._say)
-        kept = self._kept[1]
-        corpus = corpus if config.model.fusion else dataclasses.replace(corpus, cascades=cut(corpus.cascades, config.cascades))
-        return dataclasses.replace(kept, corpus=corpus)
+            self._kept = key, setup.prepare(whole, setup.load_corpus(whole), self._say)
+        return dataclasses.replace(self._kept[1], corpus=self.corpus(config))
 
 
 def _tested(program: sweep.Trials, trials: Sequence[dict], probabilities: np.ndarray):
@@ -204,7 +222,10 @@ def _tested(program: sweep.Trials, trials: Sequence[dict], probabilities: np.nda
 
 def protocol(config: ConfigDict, setting: CascadeSetting, seeds: int) -> str:
     """A digest of all that a setting's line depends on."""
-    told = [json.loads(config.to_json_best_effort()), seeds, setting.folds, setting.against]
+    whole = json.loads(config.to_json_best_effort())
+    if not config.model.fusion:
+        del whole["cascades"]["augmentation"]["encoder"]  # a field younger than some lines, and nothing reads it there
+    told = [whole, seeds, setting.folds, setting.against, *setting.also_against]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -40,7 +40,7 @@ def section(name: str, path: pathlib.Path) -> str:
     """Heading, what was done, table, figure and findings of one study."""
     module = importlib.import_module(f"experiments.{name}")
     newest = {line["setting"]: line for line in read_results(path)}
-    lines = [newest[s.name] for s in module.SETTINGS if s.name in newest]
+    lines = [newest[s.name] | {"published": s.published} for s in module.SETTINGS if s.name in newest]
     missing = [s.name for s in module.SETTINGS if s.name not in newest]
     about = module.__doc__.split("\n\n")
     parts = [f"### {TITLES[name]}", about[0].strip().replace("\n", " ") + " " + about[-1].strip().replace("\n", " ")]
@@ -54,8 +54,9 @@ def section(name: str, path: pathlib.Path) -> str:
     seeds = sorted({line["seeds"] for line in lines})
     parts.append(
         f"Seeds: {', '.join(map(str, seeds))}. Accuracy and macro-F1: of all folds' test cascades together, mean over seeds; sd: "
-        "over folds and seeds, each with a test part of its own. Intervals and p draw seeds and cascades. min: folds and "
-        f"seeds of a setting together. {told['hardware']}, commit {told['commit']}; `python -m experiments.{name}`."
+        "over folds and seeds, each with a test part of its own. Intervals and p draw seeds and cascades. min: training of a "
+        "setting's folds and seeds together, without reading its posts. "
+        f"{told['hardware']}, commit {told['commit']}; `python -m experiments.{name}`."
     )
     return "\n\n".join(parts)
 
@@ -73,7 +74,8 @@ def table(lines: Sequence[Line], missing: Sequence[str]) -> str:
         "mean of the folds": lambda line: " / ".join(f"{np.mean(line['folds'][m]):.4f}" for m in ("accuracy", "f1_macro")),
         "F1 of rumours": lambda line: f"{np.mean(line['f1']['rumour']):.4f}" if "rumour" in line["f1"] else "–",
         "difference, points [95 %]": difference,
-        "p": lambda line: f"{line['p']:.3f}" if "p" in line else "–",
+        "p": lambda line: "; ".join(f"{one['p']:.3f}" for one in comparisons(line)) or "–",
+        "eps, clusters, outliers": clustered,
         "constant answer": lambda line: both(line["constant"]),
         "id alone": lambda line: both(line.get("id_probe")),
         "time alone": lambda line: both(line.get("time_probe")),
@@ -87,6 +89,7 @@ def table(lines: Sequence[Line], missing: Sequence[str]) -> str:
         "F1 of rumours",
         "difference, points [95 %]",
         "p",
+        "eps, clusters, outliers",
         "id alone",
         "time alone",
     )
@@ -112,10 +115,22 @@ def both(found: Mapping[str, float] | None) -> str:
 
 def difference(line: Line) -> str:
     """Points of accuracy from the setting it is compared with."""
-    if "difference" not in line:
-        return "–"
-    low, high = (100 * x for x in line["difference_ci95"])
-    return f"{100 * line['difference']:+.2f} [{low:+.2f}, {high:+.2f}] from {line['reference']}"
+    found = []
+    for one in comparisons(line):
+        low, high = (100 * x for x in one["difference_ci95"])
+        found.append(f"{100 * one['difference']:+.2f} [{low:+.2f}, {high:+.2f}] from {one['reference']}")
+    return "; ".join(found) or "–"
+
+
+def comparisons(line: Line) -> list[Line]:
+    """The settings that one is compared with."""
+    return [line, *line.get("others", ())] if "difference" in line else []
+
+
+def clustered(line: Line) -> str:
+    """What DBSCAN found: the median eps of the cascades, how many clusters and outliers."""
+    found = line.get("selection") or {}
+    return f"{found['eps']:.3f}, {found['clusters']:,}, {found['outliers']:,}" if "clusters" in found else "–"
 
 
 def told(published: Mapping[str, Any] | None) -> str:
@@ -123,7 +138,8 @@ def told(published: Mapping[str, Any] | None) -> str:
     if not published:
         return "–"
     names = {"f1_macro": "macro-F1", "f1": "F1"}
-    return ", ".join(f"{names.get(m, m)} {v:g}" for m, v in published.items() if m != "source") + f" ({published['source']})"
+    said = ", ".join(f"{names.get(m, m)} {v:g}" for m, v in published.items() if m not in ("source", "best"))
+    return f"{said} ({published['source']})" + (f"; {published['best']}" if "best" in published else "")
 
 
 def early(lines: Sequence[Line]) -> pathlib.Path:

@@ -2,9 +2,10 @@
 
     TEXTFUSE_DATA=DIR python -m experiments.rumor_fusion [:runlocal]
 
-TAPE's model as its paper has it: MiniLM's features alone, 2 rounds of 64, mean pooling; no root enhancement, no words. The
-source of augmentation is "original", the post's own text through all-MiniLM-L6-v2, as no LLM was asked: these rows measure
-what the fusions cost and what a second look at the same text gives, not what an LLM knows. 20 epochs, patience 5.
+TAPE's model as its paper has it: MiniLM's features alone, 2 rounds of 64, mean pooling; no root enhancement, no words. No LLM was
+asked. The source "original" gives the fusions the vector that the model has already, at length 1: its rows measure what fusion
+and selection do by themselves, not what an LLM knows. "parent" gives them something new without an LLM: the embedding of
+the post after the one it replies to. With nothing selected all fusions are one. 20 epochs, patience 5.
 """
 
 from __future__ import annotations
@@ -22,36 +23,50 @@ TAPE = {
     **SHORT,
 }
 GAT = TAPE | {"model.propagate": MESSAGES + "GAT", "model.propagate_args": TAPE["model.propagate_args"] | {"heads": 4}}
+LAYERS = {"GCN": TAPE, "GAT": GAT}
 NO_GRAPH = TAPE | {"model.edges": ("textfuse_jax.models.edges:none",)}
 FUSIONS = ("Concat", "Weighted", "Gated", "Attention")
-PLAIN = "GCN, no fusion"
+ALONE, POSTS_ALONE = "no replies: the source alone", "no graph: the same layers on each post alone"
+RULES = {"dbscan": "DBSCAN 30 %", "random": "random 30 %", "all": "all"}
 
 
-def fused(kind: str, rule: str = "dbscan", share: float = 0.3, fields: dict | None = None) -> dict:
+def fused(kind: str, rule: str = "dbscan", share: float = 0.3, fields: dict | None = None, source: str = "original") -> dict:
     """Fields of a fusion of posts selected so."""
-    own = {"model.fusion": f"textfuse_jax.models.fusion:{kind}", "cascades.augmentation.source": "original"}
+    own = {"model.fusion": f"textfuse_jax.models.fusion:{kind}", "cascades.augmentation.source": source}
     return (fields or TAPE) | own | {"cascades.selection.rule": rule, "cascades.selection.share": share}
 
 
-def row(name: str, fields: dict, against: str = PLAIN, group: str = "fusion") -> CascadeSetting:
+def row(name: str, fields: dict, against: str = "", group: str = "fusion", also: tuple[str, ...] = ()) -> CascadeSetting:
     """A setting on PHEME."""
-    return CascadeSetting(name, "rumor_pheme", fields, against=against, group=group)
+    return CascadeSetting(name, "rumor_pheme", fields, against=against, also_against=also, group=group)
+
+
+def grid(layer: str) -> list[CascadeSetting]:
+    """Every fusion by every selection: against no fusion, and all but DBSCAN's against DBSCAN's choice too."""
+    found, fields = [], LAYERS[layer]
+    for rule, told in RULES.items():
+        for kind in FUSIONS:
+            also = (f"{kind}, {layer}, {RULES['dbscan']}",) if rule != "dbscan" else ()
+            found.append(row(f"{kind}, {layer}, {told}", fused(kind, rule, fields=fields), f"{layer}, no fusion", also=also))
+    return [*found, row(f"any fusion, {layer}, none", fused("Gated", "none", fields=fields), f"{layer}, no fusion")]
 
 
 SETTINGS = [
-    row(PLAIN, TAPE, against="", group="graph"),
-    row("no graph: the same layers on each post alone", NO_GRAPH, group="graph"),
-    row("no replies: the source alone", NO_GRAPH | {"cascades.first_posts": 1}, group="graph"),
-    row("GAT, no fusion", GAT, group="graph"),
-    row("two-way GCN with root and source, words (our config)", SHORT, group="graph"),
-    *(row(f"{kind}, GCN, DBSCAN 30 %", fused(kind)) for kind in FUSIONS),
-    row("Gated, GCN, random 30 %", fused("Gated", "random"), "Gated, GCN, DBSCAN 30 %", "selection"),
-    row("Gated, GCN, degree 30 %", fused("Gated", "degree"), "Gated, GCN, DBSCAN 30 %", "selection"),
-    row("Gated, GCN, all", fused("Gated", "all"), "Gated, GCN, DBSCAN 30 %", "selection"),
-    row("Gated, GCN, none", fused("Gated", "none"), "Gated, GCN, DBSCAN 30 %", "selection"),
+    row(ALONE, NO_GRAPH | {"cascades.first_posts": 1}, group="graph"),
+    row(POSTS_ALONE, NO_GRAPH, ALONE, "graph"),
+    row("GCN, no fusion", TAPE, POSTS_ALONE, "graph", (ALONE,)),
+    row("GAT, no fusion", GAT, POSTS_ALONE, "graph", (ALONE,)),
+    row("two-way GCN with root and source, words (our config)", SHORT, ALONE, "graph", ("GCN, no fusion",)),
+    *grid("GCN"),
+    row("Gated, GCN, degree 30 %", fused("Gated", "degree"), "GCN, no fusion", "selection", ("Gated, GCN, DBSCAN 30 %",)),
     row("Gated, GCN, DBSCAN 10 %", fused("Gated", share=0.1), "Gated, GCN, DBSCAN 30 %", "selection"),
     row("Gated, GCN, DBSCAN 50 %", fused("Gated", share=0.5), "Gated, GCN, DBSCAN 30 %", "selection"),
-    *(row(f"{kind}, GAT, DBSCAN 30 %", fused(kind, fields=GAT), "GAT, no fusion") for kind in FUSIONS),
+    *(
+        row(f"{kind}, GCN, {told}, parent", fused(kind, rule, source="parent"), "GCN, no fusion", also=(f"{kind}, GCN, {told}",))
+        for kind in ("Concat", "Gated")
+        for rule, told in (("dbscan", RULES["dbscan"]), ("all", RULES["all"]))
+    ),
+    *grid("GAT"),
 ]
 
 if __name__ == "__main__":

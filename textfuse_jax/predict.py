@@ -20,11 +20,10 @@ import numpy as np
 
 from textfuse_jax.data import ag_news
 from textfuse_jax.data.cascade_sets import SOURCES as CASCADES
-from textfuse_jax.data.corpus import DataError
 from textfuse_jax.data.pipeline import evaluation_batches
 from textfuse_jax.data.tabular import read_texts
 from textfuse_jax.evaluation.records import write_predictions
-from textfuse_jax.experiment import config_of
+from textfuse_jax.experiment import USER_ERRORS, config_of
 from textfuse_jax.training import export, setup
 from textfuse_jax.training.inference import chosen, predict_logits, to_probabilities
 from textfuse_jax.training.parallel import make_mesh, replicate
@@ -85,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         predictor = Predictor(options.workdir)
         columns: tuple[Any, ...] = tuple(options.text_columns or predictor.config.data.text_columns)
         ids, texts = read_texts(options.input, columns)
-    except (DataError, OSError) as error:
+    except (*USER_ERRORS, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     data = predictor.config.data

@@ -20,7 +20,7 @@ from textfuse_jax.data.corpus import Corpus
 from textfuse_jax.evaluation import figures
 from textfuse_jax.evaluation.metrics import classification_metrics
 from textfuse_jax.evaluation.records import append_result, environment, hardware, write_json
-from textfuse_jax.evaluation.report import markdown_table
+from textfuse_jax.evaluation.report import REFERENCES, markdown_table
 from textfuse_jax.experiment import RunFolderError, differences, read_config
 from textfuse_jax.training import setup
 from textfuse_jax.training.inference import to_probabilities
@@ -100,7 +100,7 @@ def _run(config: ConfigDict, text: str, workdir: pathlib.Path, resume: bool, say
             continue  # stored before, and not the group whose weights are needed at the end
         part = with_fields(config, fixed)
         try:
-            program = Trials(part, setup.prepare(part, corpus, say), list(trials[0]), len(trials), say)
+            program = Trials(part, setup.prepare(part, corpus, say, run=workdir), list(trials[0]), len(trials), say)
             found = program.run(trials)
         except ValueError as error:
             raise ConfigError(f"--sweep, {fixed or 'every trial'}: {error}") from error
@@ -131,6 +131,7 @@ def _run(config: ConfigDict, text: str, workdir: pathlib.Path, resume: bool, say
         "test": {name: _spread([t["test"][name] for t in tests]) for name in METRICS if tests[0]["test"].get(name) is not None},
         "test_trials": tests,
         "pooled": pooled,
+        "reference": kept[0].material.references(folds=True) if pooled and config.evaluation.reference else {},
         "notes": kept[0].material.notes(),
     }
     figure = figures.sweep_dots([_label(row["setting"]) for row in summary], _values(results, summary, metric), metric)
@@ -240,6 +241,12 @@ def _pooled(pooled: dict[str, Any] | None) -> list[str]:
     return ["Test predictions of all folds together:", markdown_table(["test", "mean", "sd", "seeds"], rows)]
 
 
+def _references(found: dict[str, dict[str, float]]) -> list[str]:
+    """What needs no model, on the same test documents."""
+    rows = [[REFERENCES[name], metrics["accuracy"], metrics["f1_macro"]] for name, metrics in found.items()]
+    return [markdown_table(["beside it", "accuracy", "f1_macro"], rows)] if rows else []
+
+
 def _report(result: dict[str, Any], config: ConfigDict) -> str:
     """The sweep in Markdown: settings by their mean on validation, and the chosen one's test metrics."""
     rows = [[_label(row["setting"]), row["mean"], row["sd"], row["trials"]] for row in result["settings"]]
@@ -252,6 +259,7 @@ def _report(result: dict[str, Any], config: ConfigDict) -> str:
         "The first setting is chosen. Its trials on the test split, which only they have read:",
         markdown_table(["test", "mean", "sd", "trials"], test),
         *_pooled(result["pooled"]),
+        *_references(result["reference"]),
         f"The chosen setting alone: `{overrides or 'the config as it is'}` (with `--config.data.seed={config.data.seed}`)",
         "![trials](figures/sweep.png)",
     ]

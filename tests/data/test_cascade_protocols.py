@@ -43,6 +43,13 @@ def test_folds_keep_groups_whole_and_classes_in_proportion():
     assert (roles != P.roles_of(cascades, config(), 1)).any()
 
 
+def test_copies_that_differ_by_their_links_are_one_group():
+    cascades = made([1] * 5)
+    texts = "It rains! http://t.co/Ab1", "it rains https://t.co/zz9 http:\u2026", "it snows", "http://t.co/Ab1", "http://t.co/Ab2"
+    cascades.texts[:] = texts
+    assert P.groups_of(cascades).tolist() == [0, 0, 1, 2, 3]
+
+
 def test_published_chooses_on_what_it_tests():
     roles = P.roles_of(cascades_of(), config(choose_on="test"), 0)
     assert set(np.unique(roles)) == {TRAIN, VALIDATION | TEST}
@@ -66,6 +73,10 @@ def test_time_tests_the_newest_and_chooses_on_the_next():
     numbers = np.array([int(i) for i in cascades.ids])
     assert numbers[role == TRAIN].max() <= numbers[role == VALIDATION].min()
     assert numbers[role == VALIDATION].max() <= numbers[role == TEST].min() and (role == TEST).sum() == 40
+    group = P.groups_of(cascades)
+    parts = [set(group[role == part]) for part in (TRAIN, VALIDATION, TEST)]
+    assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
+    assert 0 < (role == 0).sum() <= 20  # copies of what is held out
     words = dataclasses.replace(cascades, ids=[f"x{i}" for i in cascades.ids])
     with pytest.raises(DataError, match="id 'x1000' is no number"):
         P.roles_of(words, config(protocol="time"), 0)

@@ -128,7 +128,16 @@ def test_without_features_rows_are_of_width_0():
 
 def test_row_lengths_follow_from_the_largest_cascade():
     assert R.row_lengths_for(np.array([3, 128])) == (128,)
-    assert R.row_lengths_for(np.array([3, 346])) == (128, 384)
+    assert R.row_lengths_for(np.array([3, 346])) == (128, 256, 384)
+    assert R.row_lengths_for(np.array([30_000])) == (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 30_080)
+
+
+def test_only_the_batch_with_the_huge_cascade_pays_for_it():
+    """64 cascades of 150 posts and one of 5,000, eight a batch: seven or eight batches keep rows of 256."""
+    plan = R.plan_cascades(np.array([150] * 64 + [5000]), batch_size=8, lookahead=1, uniform=True)
+    rows = {shape.tokens: shape.rows for shape in plan.shapes}
+    assert set(rows) == {256, 5120} and rows[5120] <= 2
+    assert (np.array([plan.shapes[i].tokens for i in plan.shape]) == 5120).sum() == 1
 
 
 def test_errors_name_the_value_and_the_fix():

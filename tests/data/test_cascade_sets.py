@@ -50,6 +50,21 @@ def test_twitter_posts_read_as_source_matched_reply_or_words(twitter):
         S.cascade_set("twitter16", twitter, tree="full")
 
 
+def test_twitter_lines_that_cant_be_used_are_listed(twitter):
+    file = twitter / "twitter16.jsonl.gz"
+    good = gzip.decompress(file.read_bytes()).decode()
+    odd = json.dumps({"id": "9", "label": "perhaps", "source_text": "x"})
+    bare = json.dumps({"id": "10", "label": "true"})
+    file.write_bytes(gzip.compress(f"{good}{odd}\nno json\n{bare}\n".encode()))
+    with pytest.raises(
+        DataError, match=r"(?s)3 cascades.*row 3, column 'label': 'perhaps'.*row 4: no JSON.*row 5.*'10'.*source_text"
+    ):
+        S.cascade_set("twitter16", twitter)
+    kept = S.cascade_set("twitter16", twitter, drop_broken=True)
+    assert kept.ids == ["7", "8"] and len(kept.bags) == 6 and "3 broken" in kept.warnings[0]
+    assert S.cascade_set("twitter16", twitter, tree="all", drop_broken=True).bags is None
+
+
 def test_twitters_public_folder(tmp_path):
     folder = tmp_path / "twitter15"
     (folder / "tree").mkdir(parents=True)
@@ -70,6 +85,11 @@ def test_twitters_public_folder(tmp_path):
         S.cascade_set("twitter15", tmp_path)
     kept = S.cascade_set("twitter15", tmp_path, drop_broken=True)
     assert kept.ids == ["11"] and "2 broken cascades left out" in kept.warnings[0]
+    for broken in ("['x', '12']->['x', '12', '0.0']\n", "['ROOT', 'ROOT', '0.0']->['x', ''12', '0.0']\n"):
+        (folder / "tree" / "12.txt").write_text(broken)
+        assert "12.txt, row 1" in S.cascade_set("twitter15", tmp_path, drop_broken=True).warnings[0]
+    (folder / "source_tweets.txt").write_text("11\tit rains\n12 it snows\n")
+    assert "'12' has no text in source_tweets.txt" in S.cascade_set("twitter15", tmp_path, drop_broken=True).warnings[0]
 
 
 def test_phemes_public_folder(tmp_path):
@@ -95,6 +115,10 @@ def test_phemes_public_folder(tmp_path):
     np.testing.assert_allclose(one.minutes, [0, 3, 30])
     four = S.cascade_set("pheme", tmp_path, "four")
     assert [four.class_names[k] for k in four.labels] == ["non-rumour", "false"]
+    (base / "rumours" / "5" / "annotation.json").write_text('{"misinformation": "maybe"}')
+    (base / "non-rumours" / "8").mkdir()
+    kept = S.cascade_set("pheme", tmp_path, "four", drop_broken=True)
+    assert kept.ids == ["9"] and "2 broken" in kept.warnings[0] and "storm/rumours/5" in kept.warnings[0]
 
 
 def test_weibos_public_folder(tmp_path):
@@ -107,6 +131,11 @@ def test_weibos_public_folder(tmp_path):
     assert found.texts == ["source", "", "so?"] and found.labels.tolist() == [1]
     np.testing.assert_array_equal(found.parent, [-1, 0, 1])
     np.testing.assert_allclose(found.minutes, [0, 2, 3])
+    (tmp_path / "Weibo.txt").write_text("eid:3 label:1 m1\neid:4 label:0 m1\neid:5 label:0 m1\n")
+    (tmp_path / "Weibo" / "4.json").write_text("{")
+    (tmp_path / "Weibo" / "5.json").write_text('[{"mid": "m1"}]')
+    kept = S.cascade_set("weibo", tmp_path, drop_broken=True)
+    assert kept.ids == ["3"] and "4.json is no whole JSON" in kept.warnings[0] and "5.json is no list" in kept.warnings[0]
 
 
 def test_a_set_that_is_not_there_says_what_would_do(tmp_path):

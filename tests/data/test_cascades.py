@@ -98,6 +98,38 @@ def test_errors_name_file_row_column_value_and_fix(change, message, tmp_path):
         C.read_cascades(written(tmp_path, TREE, TREE | {"id": "c"} | change), "loud", CLASSES)
 
 
+def test_lines_that_are_no_cascade_are_listed_and_can_be_left_out(tmp_path):
+    path = tmp_path / "posts.jsonl"
+    lines = [json.dumps(TREE), "{nonsense", "[1]", json.dumps({"id": "x", "loud": 1}), json.dumps(LONE | {"loud": None})]
+    path.write_bytes(
+        "\n".join([*lines, json.dumps(LONE)]).encode() + b"\n" + json.dumps(LONE | {"id": "\u00e9"}).encode("latin-1")
+    )
+    expected = (
+        r"(?s)4 cascades can't be used:.*row 2: no JSON.*row 3: a JSON object.*row 4, column 'texts': missing.*row 5.*None is no"
+    )
+    with pytest.raises(DataError, match=expected):
+        C.read_cascades(path, "loud", CLASSES)
+    found = C.read_cascades(path, "loud", drop_broken=True)
+    assert found.ids == ["a", "b", "\u00e9"] and found.class_names == ("0", "1") and "row 2: no JSON" in found.warnings[0]
+    path.write_bytes(json.dumps(TREE).encode() + b'\n{"id": "\xe9"}\n')
+    with pytest.raises(DataError, match=r"posts.jsonl, row 2: a byte that isn't UTF-8"):
+        C.read_cascades(path, "loud", CLASSES)
+    with pytest.raises(DataError, match=r"no column 'lowd'; did you mean 'loud'"):
+        C.read_cascades(written(tmp_path, TREE), "lowd")
+
+
+def test_times_may_come_later_in_the_file_and_words_apart_from_texts(tmp_path):
+    bare = {"id": "z", "loud": 0, "texts": ["a"], "parent": [-1]}
+    found = C.read_cascades(written(tmp_path, bare, TREE), "loud", CLASSES)
+    np.testing.assert_array_equal(found.minutes, [np.nan, 0, 1.5, np.nan, 4])
+    bags = TREE | {"bags": ["w1 w2", "", "w3", "w1"]}
+    assert C.read_cascades(written(tmp_path, bags), "loud", CLASSES).bags == bags["bags"]
+    with pytest.raises(DataError, match=r"(?s)row 1, column 'bags': missing.*row 2, column 'bags': the words of each of the 4"):
+        C.read_cascades(written(tmp_path, bare, bags | {"bags": ["w1"]}), "loud", CLASSES)
+    blank = C.read_cascades(written(tmp_path, TREE | {"texts": ["a", "", "", ""]}), None, blank=True)
+    assert blank.texts == ["a", "", "", ""] and blank.class_names == ("",)
+
+
 def test_pheme_that_is_not_there_and_a_task_that_is_not_one(tmp_path, monkeypatch):
     monkeypatch.delenv("TEXTFUSE_DATA", raising=False)
     with pytest.raises(DataNotFound, match=r"TEXTFUSE_DATA, which is not set. Set TEXTFUSE_DATA .* pheme.jsonl.gz"):

@@ -1,10 +1,14 @@
-"""Phase 2: the knee, DBSCAN's order on posts placed by hand, shares, controls."""
+"""Phase 2: eps, DBSCAN's order on posts placed by hand, shares, controls, memory."""
+
+import tracemalloc
 
 import numpy as np
 import pytest
+from sklearn.feature_extraction.text import HashingVectorizer
 
 from tests.data.test_cascade_rows import made
 from textfuse_jax.data import selection as S
+from textfuse_jax.data.cascade_sets import PHEME, pheme
 
 
 def at(*degrees):
@@ -13,9 +17,12 @@ def at(*degrees):
     return np.stack([np.cos(a), np.sin(a)], 1)
 
 
-def test_the_knee_is_farthest_below_the_chord():
-    assert S.knee(np.array([0, 0.1, 0.2, 0.3, 2.3])) == pytest.approx(0.3)
-    assert S.knee(np.array([0.5, 0.5, 0.5])) == 0.5  # no rise: all alike
+def test_eps_is_the_median_distance_to_the_second_nearest_post():
+    """Posts on a line at 0, 1, 2, 4, 9 with min_samples 3: second nearest at 2, 1, 2, 3, 7."""
+    place = np.array([0.0, 1, 2, 4, 9])
+    distance = np.abs(place[:, None] - place[None])
+    assert S.own_eps(distance, 3) == 2 and S.own_eps(distance, 2) == 1  # nearest at 1, 1, 1, 2, 5
+    assert S.own_eps(np.zeros((4, 4)), 3) > 0  # copies
 
 
 def test_outliers_come_first_then_small_clusters():
@@ -24,18 +31,24 @@ def test_outliers_come_first_then_small_clusters():
     for share, expected in ((1 / 8, {3}), (1 / 2, {3, 2, 5, 7}), (5 / 8, {3, 2, 5, 7, 0})):
         mask, facts = S.select(cascades, features, share=share, eps=0.1, min_samples=3)
         assert set(np.flatnonzero(mask)) == expected
-    assert facts == {"rule": "dbscan", "share": 5 / 8, "eps": 0.1, "min_samples": 3, "outliers": 1, "clusters": 2, "selected": 5}
+    told = {"rule": "dbscan", "share": 5 / 8, "min_samples": 3, "eps": 0.1, "eps_tenths": [0.1, 0.1], "clustered": 1}
+    assert facts == told | {"outliers": 1, "clusters": 2, "selected": 5}
 
 
-def test_eps_from_the_knee_parts_the_clusters_from_the_rest():
+def test_each_cascade_is_parted_by_an_eps_of_its_own():
+    """Half of the cascades are a hundred times as dense as the others: each has two clusters, and posts that lie elsewhere."""
     rng = np.random.default_rng(0)
     cascades = made([20] * 30)
-    angle = rng.normal(0, 0.5, 600)
-    angle[::10] = rng.uniform(60, 300, 60)  # a tenth lies elsewhere
-    eps = S.knee_eps(cascades, at(*angle), 3)
-    assert 0.001 < eps < 0.2
+    width = np.where(np.repeat(np.arange(30), 20) % 2, 2.0, 0.02)
+    angle = width * rng.normal(0, 1, 600) + np.where(np.arange(600) % 20 < 12, 0, 40 * width)
+    angle[::10] = rng.uniform(120, 300, 60)  # a tenth lies elsewhere
     mask, facts = S.select(cascades, at(*angle), share=0.1, min_samples=3)
-    assert facts["eps"] == round(eps, 4) and mask[::10].mean() > 0.9 and mask.sum() == 60
+    assert mask[::10].mean() > 0.9 and mask.sum() == 60
+    assert facts["clustered"] == 30 and 60 <= facts["clusters"] <= 90 and facts["outliers"] >= 60
+    low, high = facts["eps_tenths"]
+    assert low < facts["eps"] < high and high > 20 * low
+    alone = [S.select(cascades.take([i]), at(*angle), share=0.1)[0] for i in range(30)]
+    np.testing.assert_array_equal(np.concatenate(alone), mask)  # no cascade's choice needs another
 
 
 @pytest.mark.parametrize("rule", ["dbscan", "random", "degree"])
@@ -57,6 +70,11 @@ def test_controls():
     assert S.select(cascades, features, rule="all")[0].all() and not S.select(cascades, features, rule="none")[0].any()
     one, again, other = (S.select(made([200]), np.ones((200, 2)), rule="random", seed=s)[0] for s in (0, 0, 1))
     assert (one == again).all() and (one != other).any()
+    many = made([7] * 9)
+    chosen = S.select(many, np.ones((63, 2)), rule="random")[0].reshape(9, 7)
+    assert len({tuple(row) for row in chosen}) > 1
+    turned = S.select(many.take([4, 0]), np.ones((63, 2)), rule="random")[0].reshape(2, 7)
+    np.testing.assert_array_equal(turned, chosen[[4, 0]])  # wherever a cascade stands
     with pytest.raises(ValueError, match="dbscan, random, degree, all, none, got 'dbcan'"):
         S.select(cascades, features, rule="dbcan")
     with pytest.raises(ValueError, match=r"share in \(0, 1\]"):
@@ -70,8 +88,31 @@ def test_posts_without_text_are_never_chosen():
     np.testing.assert_array_equal(mask, [True, False, True, True])
 
 
-def test_a_cascade_beyond_a_block_is_looked_at_block_by_block(monkeypatch):
+def test_a_cascade_beyond_a_block_is_looked_at_in_equal_parts(monkeypatch):
     monkeypatch.setattr(S, "BLOCK", 64)
-    cascades = made([300])
-    mask, facts = S.select(cascades, np.random.default_rng(0).normal(size=(300, 3)), share=0.3)
-    assert mask.sum() == 90 and facts["eps"] > 0
+    cascades = made([321])  # five parts of 64 would leave one post, an outlier by want of neighbours
+    mask, facts = S.select(cascades, np.random.default_rng(0).normal(size=(321, 3)), share=0.3)
+    assert mask.sum() == 96 and facts["clustered"] == 6 and facts["eps"] > 0
+
+
+def test_copies_in_a_large_cascade_take_the_memory_that_is_stated():
+    """The worst case, every post the neighbour of every other; docs/cascades.md: 100 MiB."""
+    cascades, features = made([2 * S.BLOCK]), np.ones((2 * S.BLOCK, 4), np.float32)
+    tracemalloc.start()
+    S.select(cascades, features)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * 2**20
+
+
+def test_pheme_is_clustered(real_data):
+    """Features of frozen MiniLM aren't at hand in a test; words hashed to vectors are enough to see clusters and outliers."""
+    if not (real_data / PHEME).is_file():
+        pytest.skip(f"{PHEME} is not in {real_data}: real-data test not run")
+    cascades = pheme(real_data).take(range(0, 6425, 25))
+    cascades = cascades.renumbered()
+    vectors = HashingVectorizer(n_features=256).transform(cascades.texts).toarray().astype(np.float32)
+    _, facts = S.select(cascades, vectors)
+    large = cascades.sizes >= 3
+    assert facts["clustered"] == large.sum() and 1.2 * large.sum() < facts["clusters"]
+    assert 0.1 < facts["outliers"] / cascades.sizes[large].sum() < 0.6

@@ -21,6 +21,7 @@ def test_settings_are_valid_named_once_and_compared_with_earlier_ones(name):
     for setting in settings:
         setting.built()  # ConfigError
         assert setting.name not in seen and (not setting.against or setting.against in seen)
+        assert set(setting.also_against) <= seen
         seen.add(setting.name)
     for setting in C.small(settings):
         setting.built()
@@ -45,7 +46,9 @@ def test_a_small_study_runs_compares_and_goes_on(tmp_path, monkeypatch):
     tiny = {"training.total_epochs": 1, "cascades.first_posts": 2, "cascades.most_words": 4, "model.width": 8}
     rows = [
         C.CascadeSetting("one", "rumor_pheme:docstrings,scratch", tiny, folds=2, published={"accuracy": 0.5, "source": "s"}),
-        C.CascadeSetting("two", "rumor_pheme:docstrings,scratch", tiny | {"model.width": 4}, folds=2, against="one"),
+        C.CascadeSetting(
+            "two", "rumor_pheme:docstrings,scratch", tiny | {"model.width": 4}, folds=2, against="one", also_against=("one",)
+        ),
     ]
     said, output = [], tmp_path / "study.jsonl"
     C.run("study", rows, 1, output, tmp_path / "work", say=said.append)
@@ -58,6 +61,13 @@ def test_a_small_study_runs_compares_and_goes_on(tmp_path, monkeypatch):
     assert one["data"]["tested"] == one["data"]["cascades"] and 0 < one["constant"]["accuracy"] < 1
     C.run("study", rows, 1, output, tmp_path / "work", say=lambda line: pytest.fail(line) if line.startswith("study: ") else None)
     assert len(read_results(output)) == 2
+    stale = [dict(line) for line in read_results(output)]
+    stale[1]["fingerprint"] = "that of cascades divided otherwise"
+    output.write_text("".join(json.dumps(line) + "\n" for line in stale))
+    said.clear()
+    C.run("study", rows, 1, output, tmp_path / "work", say=said.append)
+    assert [line for line in said if line.endswith(": two")] and not [line for line in said if line.endswith(": one")]
+    assert two["others"][0]["reference"] == "one" and two["others"][0]["p"] == two["p"]
     table = cascade_tables.table([one, two], ["three"])
     assert "not measured" in table and "from one" in table and f"{one['test']['accuracy'][0]:.4f}" in table
     assert "0.5 (s)" in table and json.loads(output.read_text().splitlines()[0])["published"]["source"] == "s"

@@ -14,7 +14,7 @@ from textfuse_jax.models.head import Head
 from textfuse_jax.models.message_passing import GAT, GCN, gcn_coefficients
 from textfuse_jax.models.node_classifier import NodeClassifier
 from textfuse_jax.models.pooling import Attention, Max, Mean
-from textfuse_jax.models.two_way import TwoWay
+from textfuse_jax.models.two_way import TwoWay, _of_replies
 from textfuse_jax.training.step import flatten, unflatten
 from textfuse_jax.types import NodeRows
 
@@ -106,6 +106,26 @@ def test_gat_coefficients_by_hand():
     np.testing.assert_allclose(found.features[0, [0, 4], 0], [1, 5], atol=1e-6)  # nobody but themselves
 
 
+def test_a_virtual_root_joins_all_posts_in_both_networks():
+    """Two rounds take what post 1 says over the virtual root to post 3, along the replies and against them; not without it."""
+    for wanted in (True, False):
+        model = TwoWay(width=4, rounds=2, norm="none", root=False, virtual_root=wanted)
+        nodes = add_self_loops(R.add_virtual_root(R.replies(TREE)[0]))
+        params = model.init(jax.random.key(3), nodes, train=False)
+        params = jax.tree.map(jnp.abs, params)  # no ReLU is shut
+        louder = nodes.replace(features=nodes.features.at[0, 1].add(1.0))
+        before, after = (model.apply(params, one, train=False)[0].features[0] for one in (nodes, louder))
+        changed = np.abs(np.asarray(after - before)) > 1e-6
+        assert changed[3, :4].any() == wanted and changed[3, 4:].any() == wanted and not changed[4].any()
+
+
+@pytest.mark.parametrize("direction", R.DIRECTIONS)
+def test_both_networks_take_the_delays_whichever_way_they_came(direction):
+    nodes, _ = R.Delays(direction).apply({"params": {"decay": jnp.zeros(())}}, TREE)
+    rate = np.log(2)
+    np.testing.assert_allclose(_of_replies(add_self_loops(nodes))[0], [1, 2**-rate, 4**-rate, 1, 1, 1], atol=1e-6)
+
+
 def test_pooling_by_hand():
     mean, _ = Mean().apply({}, TREE, 2, train=False)
     most, _ = Max().apply({}, TREE, 2, train=False)
@@ -156,6 +176,7 @@ def logits_and_rows(model, params, **options):
         {"edges": R.replies, "virtual_root": True},
         {"edges": R.Delays(), "source_vector": True},
         {"propagate": TwoWay(width=8, rounds=2), "edges": R.replies},
+        {"propagate": TwoWay(width=8, rounds=2, virtual_root=True), "edges": R.replies, "virtual_root": True},
         {"propagate": TwoWay(width=8, rounds=2, layer="textfuse_jax.models.message_passing:GAT", layer_args={"heads": 2})},
     ],
 )

@@ -72,6 +72,33 @@ def test_context_shows_the_post_replied_to(tmp_path):
             assert CASCADES.texts[start[post] + CASCADES.parent[post]] in text
 
 
+def test_without_an_llm_a_post_is_itself_or_stands_behind_what_it_replies_to(tmp_path):
+    config = rumor_pheme.get_config("fused")
+    original = rewrite(config, CASCADES, SELECTED, quiet)
+    assert original.texts == [CASCADES.texts[i] for i in np.flatnonzero(SELECTED)]
+    config.cascades.augmentation.source = "parent"
+    found = rewrite(config, CASCADES, SELECTED, quiet)
+    start = np.repeat(CASCADES.bounds[:-1], CASCADES.sizes)
+    for post, text in zip(found.posts.tolist(), found.texts):
+        above = CASCADES.parent[post]
+        before = "" if above < 0 else CASCADES.texts[start[post] + above] + " "
+        assert text == before + CASCADES.texts[post]
+    assert "no LLM" in found.facts["source"]
+
+
+def test_what_a_run_spent_before_counts_to_its_budget(tmp_path):
+    """Of one run, killed or not, all processes together stay below the budget; another run has its own."""
+    everything, fewer = np.ones(len(CASCADES.texts), bool), SELECTED
+    with Server() as server:
+        dear = dict(price_input=1000.0, price_output=1000.0, max_output_tokens=20, budget=1.0)
+        first = rewrite(config_of(server, tmp_path, **dear), CASCADES, fewer, quiet, run="one")
+        left = 1.0 - first.facts["cost"]
+        second = rewrite(config_of(server, tmp_path, **dear), CASCADES, everything, quiet, run="one")
+        assert 0 < first.facts["cost"] < 1 and second.facts["cost"] <= left and second.facts["missing"]
+        other = rewrite(config_of(server, tmp_path, **dear), CASCADES, everything, quiet, run="other")
+        assert other.facts["calls"] > 0
+
+
 RUN = """
 import json, sys
 import numpy as np

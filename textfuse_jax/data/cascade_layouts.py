@@ -49,7 +49,7 @@ def find(name: str, root: pathlib.Path) -> Reader | None:
 
 
 def _twitter(folder: pathlib.Path, full: str, task: str, classes: Mapping[str, str | None], drop_broken: bool) -> Cascades:
-    texts = dict(line.split("\t", 1) for line in _lines(folder / "source_tweets.txt"))
+    texts = dict(line.partition("\t")[::2] for line in _lines(folder / "source_tweets.txt"))  # without a tab: no text, told below
     builder = Builder(f"{full}:all", tuple(dict.fromkeys(name for name in classes.values() if name)))
     for number, line in enumerate(_lines(folder / "label.txt"), 1):
         label, _, identity = line.partition(":")
@@ -58,8 +58,8 @@ def _twitter(folder: pathlib.Path, full: str, task: str, classes: Mapping[str, s
         try:
             if label not in classes:
                 raise DataError(f"{place} 'label': {label!r} is none of {', '.join(classes)}; correct the row")
-            if identity not in texts or not path.is_file():
-                lacks = "no line in source_tweets.txt" if identity not in texts else f"no file tree/{identity}.txt"
+            if not texts.get(identity) or not path.is_file():
+                lacks = f"no file tree/{identity}.txt" if texts.get(identity) else "no text in source_tweets.txt"
                 raise DataError(f"{place} 'id': {identity!r} has {lacks}; add it or remove the row")
             parent, minutes = read_tree(path)
         except DataError as fault:
@@ -88,16 +88,11 @@ def read_tree(path: pathlib.Path) -> tuple[list[int], list[float]]:
         match = _EDGE.match(line)
         if not match:
             raise DataError(f"{path.name}, row {number}: {line[:60]!r} is no edge ['user', 'tweet', 'minutes']->[...]")
-        (first, second), delay = (tuple(ast.literal_eval(part)) for part in match.groups()), None
-        try:
-            delay = float(second[2])
-        except (IndexError, ValueError) as error:
-            raise DataError(f"{path.name}, row {number}: {second!r} has no number of minutes as its third entry") from error
+        first, second = (_node(path, number, part) for part in match.groups())
         if first[0] == "ROOT":
             roots.append(second)
         if second not in above:
             above[second] = ("ROOT",) if first[0] == "ROOT" else first
-        assert delay is not None
     if len(set(roots)) != 1:
         raise DataError(f"{path.name}: one line ['ROOT', 'ROOT', '0.0']->[source] is needed, got {len(set(roots))}")
     source = roots[0]
@@ -106,6 +101,16 @@ def read_tree(path: pathlib.Path) -> tuple[list[int], list[float]]:
     place = {node: i for i, node in enumerate(order)}
     parent = [-1, *(place.get(above.get(node, source), 0) for node in order[1:])]
     return parent, [float(node[2]) for node in order]
+
+
+def _node(path: pathlib.Path, number: int, part: str) -> tuple:
+    """(user, tweet, minutes) of one end of an edge."""
+    try:
+        node = tuple(ast.literal_eval(part))
+        float(node[2])
+    except (IndexError, ValueError, TypeError, SyntaxError) as error:
+        raise DataError(f"{path.name}, row {number}: {part[:60]} has no number of minutes as its third entry") from error
+    return node
 
 
 def _pheme(folder: pathlib.Path, full: str, task: str, classes: Mapping[str, str | None], drop_broken: bool) -> Cascades:
@@ -118,15 +123,18 @@ def _pheme(folder: pathlib.Path, full: str, task: str, classes: Mapping[str, str
         place = f"{event}/{thread.parent.name}/{thread.name}, column"
         try:
             posts = _tweets(thread)
+            source, replies = posts[0], sorted(posts[1:], key=lambda p: (_seconds(p["created_at"]), p["id"]))
+            place_of = {source["id"]: 0} | {p["id"]: i for i, p in enumerate(replies, 1)}
+            parent = [-1, *(place_of.get(p.get("in_reply_to_status_id"), 0) for p in replies)]
+            minutes = [0.0, *((_seconds(p["created_at"]) - _seconds(source["created_at"])) / 60 for p in replies)]
+            value = str(int(rumour)) if task == "rumour" else _veracity(thread) if rumour else ""
+            texts = [p.get("text") or p.get("full_text") for p in (source, *replies)]
         except DataError as fault:
             builder.faults.append(str(fault))
             continue
-        source, replies = posts[0], sorted(posts[1:], key=lambda p: (_seconds(p["created_at"]), p["id"]))
-        place_of = {source["id"]: 0} | {p["id"]: i for i, p in enumerate(replies, 1)}
-        parent = [-1, *(place_of.get(p.get("in_reply_to_status_id"), 0) for p in replies)]
-        minutes = [0.0, *((_seconds(p["created_at"]) - _seconds(source["created_at"])) / 60 for p in replies)]
-        value = str(int(rumour)) if task == "rumour" else _veracity(thread) if rumour else ""
-        texts = [p.get("text") or p.get("full_text") for p in (source, *replies)]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            builder.faults.append(f"{place} 'id': a tweet or annotation is not whole ({error!r}); copy the thread again")
+            continue
         builder.add(thread.name, classes[value], texts, parent, minutes, event, place=place, row=f"{event}/{thread.parent.name}")
     return builder.built(f"{folder} holds no threads", drop_broken)
 
@@ -167,11 +175,18 @@ def _weibo(root: pathlib.Path, full: str, task: str, classes: Mapping[str, str |
             )
             builder.faults.append(f"{place} {why}; correct the row")
             continue
-        posts = _json(path)
-        place_of = {post["mid"]: i for i, post in enumerate(posts)}
-        parent = [-1, *(place_of.get(post.get("parent"), 0) for post in posts[1:])]
-        minutes = [(post["t"] - posts[0]["t"]) / 60 for post in posts]
-        texts = [posts[0].get("original_text") or posts[0]["text"], *(post["text"] for post in posts[1:])]
+        try:
+            posts = _json(path)
+            place_of = {post["mid"]: i for i, post in enumerate(posts)}
+            parent = [-1, *(place_of.get(post.get("parent"), 0) for post in posts[1:])]
+            minutes = [(post["t"] - posts[0]["t"]) / 60 for post in posts]
+            texts = [posts[0].get("original_text") or posts[0]["text"], *(post["text"] for post in posts[1:])]
+        except DataError as fault:
+            builder.faults.append(str(fault))
+            continue
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            builder.faults.append(f"{place} 'eid': {path.name} is no list of whole posts ({error!r}); copy it again")
+            continue
         builder.add(identity, classes[label], texts, parent, minutes, place=f"{path.name}, column", row=place, blank=True)
     return builder.built(f"{root / 'Weibo.txt'} holds no event", drop_broken)
 

@@ -1,14 +1,16 @@
 """How cascades are divided: folds, one event left out, by time; and the corpus that a config of cascades describes.
 
-Cascades with the same source text (letters and digits, in lower case) stay together: Twitter15 and 16 hold copies. A fold's test
-cascades are its own; of the others a part is held out for choosing the epoch ("clean"), or none, and the epoch is chosen on
-the test cascades as BiGCN, RDEA and GACL do ("published", ``config.cascades.choose_on = "test"``).
+Cascades with the same source text stay together (letters and digits, in lower case, without links, which differ from copy to
+copy): all sets hold copies. A fold's test cascades are its own; of the others a part is held out for choosing the epoch
+("clean"), or none, and the epoch is chosen on the test cascades as BiGCN, RDEA and GACL do ("published",
+``config.cascades.choose_on = "test"``).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from typing import Any
 
 import numpy as np
@@ -94,6 +96,7 @@ def roles_of(cascades: Cascades, config: Any, seed: int) -> Int[np.ndarray, "f n
     "folds": ``data.folds`` parts with the classes in proportion, each the test part of one fold. "events": a fold for each event,
     tested on it. "time": one fold, tested on the newest ``data.test_fraction``, by id (of tweets and microblogs it grows with
     time). Validation is ``data.validation_fraction`` of what isn't tested: drawn by group and class; by time the newest of it.
+    By event and time, cascades that copy a test source are left out, and by time those that copy one of validation.
 
     Raises:
       DataError: too few groups or events, or ids that are no numbers.
@@ -115,7 +118,7 @@ def roles_of(cascades: Cascades, config: Any, seed: int) -> Int[np.ndarray, "f n
         tests = [part == k for k in range(config.data.folds)]
     roles = np.full((len(tests), n), TRAIN, np.int8)
     for fold, test in enumerate(tests):
-        if options.protocol == "events":  # copies of a test source in other events would tell its label
+        if options.protocol != "folds":  # copies of a test source elsewhere would tell its label
             roles[fold, np.isin(group, group[test])] = 0
         roles[fold, test] = TEST
         if options.choose_on == "test":
@@ -124,7 +127,9 @@ def roles_of(cascades: Cascades, config: Any, seed: int) -> Int[np.ndarray, "f n
         rest = np.flatnonzero(roles[fold] == TRAIN)
         wanted = config.data.validation_fraction
         if options.protocol == "time":
-            held = by_id(cascades)[~test[by_id(cascades)]][-held_count(len(rest), wanted) :]
+            order = by_id(cascades)
+            held = order[roles[fold, order] == TRAIN][-held_count(len(rest), wanted) :]
+            roles[fold, rest[np.isin(group[rest], group[held])]] = 0
         else:
             parts = max(2, round(1 / wanted))
             held = rest[grouped_folds(cascades.labels[rest], group[rest], parts, seed + 1 + fold) == 0]
@@ -133,9 +138,15 @@ def roles_of(cascades: Cascades, config: Any, seed: int) -> Int[np.ndarray, "f n
 
 
 def groups_of(cascades: Cascades) -> Int[np.ndarray, "n"]:
-    """Number of each cascade's group: those with the same source text."""
+    """Number of each cascade's group: those with the same source text but for links."""
     numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(normalised(cascades.texts[i]), len(numbers)) for i in cascades.sources])
+    return np.array([numbers.setdefault(normalised(_without_links(cascades.texts[i])), len(numbers)) for i in cascades.sources])
+
+
+def _without_links(text: str) -> str:
+    """The text itself where it is nothing but links."""
+    bare = re.sub(r"(?i)https?:\S*", " ", text)
+    return bare if re.search(r"\w", bare) else text
 
 
 def grouped_folds(labels: Int[np.ndarray, "n"], group: Int[np.ndarray, "n"], folds: int, seed: int) -> Int[np.ndarray, "n"]:

@@ -32,8 +32,15 @@ ROW_LENGTH = 128  # posts of an ordinary row: 99 % of PHEME's cascades fit, and 
 
 
 def row_lengths_for(sizes: Int[np.ndarray, "n"]) -> tuple[int, ...]:
-    """``ROW_LENGTH`` and, where a cascade is larger, the multiple of it that holds the largest."""
-    return tuple(sorted({ROW_LENGTH, -(-int(sizes.max()) // ROW_LENGTH) * ROW_LENGTH}))
+    """``ROW_LENGTH`` doubled again and again, up to the multiple of it that holds the largest cascade.
+
+    A batch has rows of the length that holds its largest cascade, less than twice its size: it alone pays for that one. Only
+    lengths that occur are compiled.
+    """
+    longest, lengths = -(-int(sizes.max()) // ROW_LENGTH) * ROW_LENGTH, [ROW_LENGTH]
+    while lengths[-1] < longest:
+        lengths.append(min(2 * lengths[-1], longest))
+    return tuple(lengths)
 
 
 def plan_cascades(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from textfuse_jax.data import cascade_layouts, docstrings
 from textfuse_jax.data.cascade_cut import cut
 from textfuse_jax.data.cascades import Builder, Cascades, read_cascades
 from textfuse_jax.data.corpus import DataError, DataNotFound
+from textfuse_jax.data.tabular import read_records
 
 SOURCES = ("pheme", "twitter15", "twitter16", "weibo", "cascades", "docstring_trees")
 """Values of config.data.source that are sets of cascades."""
@@ -133,29 +133,42 @@ def _twitter(
     tree has its source and the replies, which then hang from the source.
     """
     known = _words(folder / f"{name}_bow_vocab_decoded.csv.gz")
+    number = {word: index for index, word in known.items()}
     builder = Builder(full if tree == "posts" else f"{full}:all", tuple(dict.fromkeys(classes.values())))
-    with gzip.open(folder / FILES[name], "rt", encoding="utf-8") as file:
-        lines = [json.loads(line) for line in file]  # fields come and go, which a table's columns don't
-    for row, line in enumerate(lines, 1):
-        place, source = f"{FILES[name]}, row {row}, column", line["source_text"]
-        replies, bags = line.get("replies") or [], None
-        shape = line.get("tree" if tree == "all" else "td")
-        if shape is None:
-            texts, parent, minutes = [source, *replies], [-1] + [0] * len(replies), None
-            bags = [_as_bag(text, known) for text in texts]
-        elif tree == "all":
-            parent, minutes = shape["parent"], shape["delay_min"]
-            texts = [source] + [""] * (len(parent) - 1)
+    source, records = read_records(folder / FILES[name])
+    for row, record in records:
+        place = f"{source}, row {row}, column"
+        try:
+            if isinstance(record, DataError):
+                raise record
+            if record.get(column) not in classes:
+                raise DataError(f"{place} {column!r}: {record.get(column)!r} is none of {', '.join(classes)}; correct the row")
+            texts, parent, minutes, bags = _twitter_posts(record, tree, known, number)
+        except DataError as fault:
+            builder.faults.append(str(fault))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            builder.faults.append(f"{place} 'id': {record.get('id')!r} has no whole record ({error!r}); correct the row")
         else:
-            parent, minutes = shape["parent"], shape.get("delay_min")
-            bags = [_bag(bow) for bow in shape["bow"]]
-            words = [" ".join(known[w] for w in bag.split() if w in known) for bag in bags]
-            texts = [replies[r] if r >= 0 else word for r, word in zip(shape["reply"], words)]
-            texts[0] = source
-        builder.add(
-            str(line["id"]), classes[line[column]], texts, parent, minutes, place=place, row=f"row {row}", bags=bags, blank=True
-        )
-    return builder.built(f"{FILES[name]} holds no cascade", drop_broken)
+            identity, of = str(record["id"]), classes[record[column]]
+            builder.add(identity, of, texts, parent, minutes, place=place, row=f"row {row}", bags=bags, blank=True)
+    return builder.built(f"{source} holds no cascade", drop_broken)
+
+
+def _twitter_posts(record: Mapping[str, Any], tree: str, known: Mapping[str, str], number: Mapping[str, str]) -> tuple:
+    """Texts, parents, minutes and bags (None with tree "all") of one cascade."""
+    source, replies = record["source_text"], record.get("replies") or []
+    record["id"]  # KeyError
+    shape = record.get("tree" if tree == "all" else "td")
+    if shape is None:
+        texts = [source, *replies]
+        bags = None if tree == "all" else [_as_bag(text, number) for text in texts]
+        return texts, [-1] + [0] * len(replies), None, bags
+    if tree == "all":
+        return [source] + [""] * (len(shape["parent"]) - 1), shape["parent"], shape["delay_min"], None
+    bags = [_bag(bow) for bow in shape["bow"]]
+    words = [" ".join(known[w] for w in bag.split() if w in known) for bag in bags]
+    texts = [replies[r] if r >= 0 else word for r, word in zip(shape["reply"], words)]
+    return [source, *texts[1:]], shape["parent"], shape.get("delay_min"), bags
 
 
 def _bag(bow: str) -> str:
@@ -164,9 +177,8 @@ def _bag(bow: str) -> str:
     return " ".join(f"w{index}" for index, count in counts if index != "0" for _ in range(int(count)))
 
 
-def _as_bag(text: str, known: Mapping[str, str]) -> str:
+def _as_bag(text: str, number: Mapping[str, str]) -> str:
     """The numbers of the words of a text that are known."""
-    number = {word: index for index, word in known.items()}
     return " ".join(number[word] for word in text.lower().split() if word in number)
 
 

@@ -1,8 +1,9 @@
 """Cascades: a source post and the replies below it, read from JSON lines into flat arrays.
 
 A line is one cascade: ``id``, ``texts`` (source first), ``parent`` (index of the post replied to, -1 for the source), and where
-known ``delay_min`` (minutes since the source) and ``event``. The texts stay in the file; nothing is repaired or cut.
-The sets that are usually compared on are in ``cascade_sets``.
+known ``delay_min`` (minutes since the source) and ``event``; ``bags``, where the words of posts are given apart from the texts,
+each post's separated by blanks. The texts stay in the file; nothing is repaired or cut. The sets that are usually compared on
+are in ``cascade_sets``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from jaxtyping import Float, Int
 from textfuse_jax.data.corpus import DataError
 from textfuse_jax.data.ragged import bounds as bounds_of
 from textfuse_jax.data.ragged import ranges
-from textfuse_jax.data.tabular import read_table
+from textfuse_jax.data.tabular import Table, read_records
 
 SHOWN = 20  # faults that one message lists; the rest is counted
 
@@ -137,6 +138,7 @@ def read_cascades(
     *,
     name: str = "cascades",
     drop_broken: bool = False,
+    blank: bool = False,
 ) -> Cascades:
     """The cascades of a file of JSON lines, ``.jsonl`` or ``.jsonl.gz``.
 
@@ -147,37 +149,63 @@ def read_cascades(
         cascades out. None: the sorted values are the classes.
       name: of the result.
       drop_broken: leave cascades out that can't be used, with a warning that lists them; else they are an error.
+      blank: whether posts other than the source may be without text.
 
     Raises:
       DataNotFound: there is no such file.
-      DataError: a label outside ``classes``, an id that comes twice, no posts, a blank text, lists of different lengths, a parent
-        that doesn't exist, or replies in a circle; all of them are listed with file, row, column, value and fix. A reply to a
-        post outside the cascade must hang from the source, as in PHEME's file.
+      DataError: a line that is no JSON object, a field that is missing, no label or one outside ``classes``, an id that comes
+        twice, no posts, a blank text, lists of different lengths, a parent that doesn't exist, or replies in a circle; all of
+        them are listed with file, row, column, value and fix. A reply to a post outside the cascade must hang from the source,
+        as in PHEME's file.
     """
-    table = read_table(pathlib.Path(path))
-    columns = {key: table.column(key) for key in ("id", "texts", "parent")}
-    columns[label_column] = [""] * len(table) if label_column is None else table.column(label_column)
-    blank = [None] * len(table)
-    delays = table.columns.get("delay_min", table.columns.get("time", blank))
-    events = table.columns.get("event", blank)
+    source, records = read_records(pathlib.Path(path))
+    whole = [record for _, record in records if not isinstance(record, DataError)]
+    needed = ("id", "texts", "parent", *((label_column,) if label_column else ()))
+    for key in needed:
+        if whole and not any(key in record for record in whole):
+            Table(source, [], {field: [] for field in whole[0]}).column(key)  # DataError, with the near name
     if classes is None:
-        classes = {value: value for value in sorted({str(value) for value in columns[label_column]})}
+        values = sorted({str(record[label_column]) for record in whole if _known(record, label_column)}) if label_column else [""]
+        classes = {value: value for value in values}
     builder = Builder(name, tuple(dict.fromkeys(k for k in classes.values() if k is not None)))
-    for i, row in enumerate(table.rows):
-        place = f"{table.source}, row {row}, column"
-        value, identity = str(columns[label_column][i]), str(columns["id"][i])
-        if value not in classes:
+    bagged = any(record.get("bags") is not None for record in whole)
+    for row, record in records:
+        if isinstance(record, DataError):
+            builder.faults.append(str(record))
+            continue
+        place = f"{source}, row {row}, column"
+        absent = [key for key in needed if key not in record or (key == "id" and not _known(record, key))]
+        absent += ["bags"] if bagged and record.get("bags") is None else []
+        value = str(record[label_column]) if _known(record, label_column) else ""
+        if absent:
+            builder.faults.append(f"{place} {absent[0]!r}: missing, which other rows have; add it or remove the row")
+        elif label_column and not value and "" not in classes:
+            builder.faults.append(f"{place} {label_column!r}: {record[label_column]!r} is no label; fill it in or remove the row")
+        elif value not in classes:
             builder.faults.append(
                 f"{place} {label_column!r}: {value!r} is none of {', '.join(map(repr, classes))}; correct the row"
             )
-            continue
-        event = "" if events[i] is None else str(events[i])
-        builder.add(
-            identity, classes[value], columns["texts"][i], columns["parent"][i], delays[i], event, place=place, row=f"row {row}"
-        )
+        else:
+            event, delays = record.get("event"), record.get("delay_min", record.get("time"))
+            builder.add(
+                str(record["id"]),
+                classes[value],
+                record["texts"],
+                record["parent"],
+                delays,
+                "" if event is None else str(event),
+                place=place,
+                row=f"row {row}",
+                bags=record["bags"] if bagged else None,
+                blank=blank,
+            )
     return builder.built(
-        f"{table.source} holds no cascade of {', '.join(builder.class_names)}; check column {label_column!r}", drop_broken
+        f"{source} holds no cascade of {', '.join(builder.class_names)}; check column {label_column!r}", drop_broken
     )
+
+
+def _known(record: Mapping[str, Any], column: str | None) -> bool:
+    return column is not None and record.get(column) is not None and str(record[column]).strip() != ""
 
 
 class Builder:
@@ -231,6 +259,8 @@ class Builder:
                 return
             checked = _texts(place, texts, blank)
             parents, known = _parents(place, parent, len(checked)), _minutes(place, minutes, len(checked))
+            if bags is not None and not (isinstance(bags, list) and [type(bag) for bag in bags] == [str] * len(checked)):
+                raise DataError(f"{place} 'bags': the words of each of the {len(checked)} posts are needed, a text a post")
         except DataError as fault:
             self.faults.append(str(fault))
             return

@@ -115,6 +115,33 @@ def read_table(path: str | pathlib.Path, format: str = "") -> Table:
     return table
 
 
+def read_records(path: str | pathlib.Path) -> tuple[str, list[tuple[int, dict[str, Any] | DataError]]]:
+    """The name of a file and its records one by one, each with its row; a line of JSON that can't be read is its fault instead.
+
+    Records of JSON lines need not have the same fields; the other formats are read as in ``read_table``.
+
+    Raises:
+      DataNotFound, DataError: as ``read_table``, but for single lines; no record at all.
+    """
+    source, data = ("standard input", sys.stdin.buffer.read()) if str(path) == "-" else _bytes(pathlib.Path(path))
+    if str(path) != "-" and not source.removesuffix(".gz").lower().endswith(".jsonl"):
+        table = read_table(path)
+        return table.source, [(row, {k: v[i] for k, v in table.columns.items()}) for i, row in enumerate(table.rows)]
+    found: list[tuple[int, dict[str, Any] | DataError]] = []
+    for row, line in enumerate(data.decode("utf-8-sig", "surrogateescape").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            if not _is_utf8(line.encode("utf-8", "surrogateescape")):
+                raise DataError(f"{source}, row {row}: a byte that isn't UTF-8; save the file as UTF-8 text")
+            found.append((row, _object(source, row, line)))
+        except DataError as fault:
+            found.append((row, fault))
+    if not found:
+        raise DataError(f"{source} is empty; each line holds one JSON object")
+    return source, found
+
+
 def to_raw(table: Table, text_columns: Sequence[str], label_column: str, label_separator: str = "") -> Raw:
     """Texts and labels of a table.
 
@@ -229,14 +256,7 @@ def _jsonl(source: str, text: str) -> Table:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            record = json.loads(line, strict=False)
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{source}, row {number}: no JSON ({error}), value {line[:60]!r}; each line holds one object"
-            ) from error
-        if not isinstance(record, dict):
-            raise DataError(f"{source}, row {number}: a JSON object is needed, got {line[:60]!r}")
+        record = _object(source, number, line)
         missing = set(records[0]) - set(record) if records else set()
         if missing:
             raise DataError(
@@ -247,6 +267,16 @@ def _jsonl(source: str, text: str) -> Table:
     if not records:
         raise DataError(f"{source} is empty; each line holds one JSON object")
     return Table(source, rows, {name: [record[name] for record in records] for name in records[0]})
+
+
+def _object(source: str, number: int, line: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line, strict=False)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{source}, row {number}: no JSON ({error}), value {line[:60]!r}; each line holds one object") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{source}, row {number}: a JSON object is needed, got {line[:60]!r}")
+    return record
 
 
 def _parquet(source: str, data: bytes) -> Table:

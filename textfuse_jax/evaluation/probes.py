@@ -53,6 +53,17 @@ def probe(features: Float[np.ndarray, "n d"] | None, labels: Int[np.ndarray, "n"
     return {"accuracy": found["accuracy"], "f1_macro": found["f1_macro"]}
 
 
+def constant(labels: Int[np.ndarray, "n"], roles: Int[np.ndarray, "f n"]) -> dict[str, float]:
+    """Accuracy and macro-F1 of each fold's most frequent training class, over the test parts of all folds."""
+    probabilities, tested = np.zeros((len(labels), labels.max() + 1)), np.zeros(len(labels), bool)
+    for role in roles:
+        test = (role & TEST) > 0
+        probabilities[test] = np.eye(probabilities.shape[1])[np.bincount(labels[(role & TRAIN) > 0]).argmax()]
+        tested |= test
+    found = selection_metrics(labels[tested], probabilities[tested])
+    return {"accuracy": found["accuracy"], "f1_macro": found["f1_macro"]}
+
+
 def probes(corpus: Any, roles: Int[np.ndarray, "f n"]) -> dict[str, Any]:
     """``id_probe`` and ``time_probe`` of a ``CascadeCorpus``, None where there is nothing to look at."""
     cascades = corpus.cascades

@@ -29,7 +29,12 @@ HEADLINE = {
     "ece": "calibration, ECE ↓",
     "brier": "Brier score ↓",
 }  # ↓ lower is better
-REFERENCES = {"tfidf_logreg": "TF-IDF + logistic regression"}
+REFERENCES = {
+    "tfidf_logreg": "TF-IDF + logistic regression",
+    "constant": "constant answer",
+    "id_probe": "ids alone",
+    "time_probe": "times alone",
+}
 TRAINING = {
     "documents": "documents",
     "epochs": "epochs",

@@ -124,6 +124,7 @@ def build_node_classifier(config: Any, classes: int) -> NodeClassifier:
       ValueError: a name that can't be found, or an argument that its part doesn't take.
     """
     known = {"fusion": {"width": config["width"]}, "propagate": {"width": config["width"]}, "head": {"classes": classes}}
+    known["propagate"]["virtual_root"] = config.get("virtual_root", False)
 
     def part(slot: str) -> Callable | None:
         spec, args = config.get(slot) or None, dict(config.get(f"{slot}_args") or {})

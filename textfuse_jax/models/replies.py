@@ -112,6 +112,19 @@ def add_virtual_root(nodes: NodeRows) -> NodeRows:
     )
 
 
+def with_root_edges(along: NodeRows, nodes: NodeRows) -> NodeRows:
+    """``along`` with those edges of ``nodes`` beside its own that join a virtual root (level 1) to its nodes; no self-loops."""
+    u = nodes.document.shape[1]
+    level = gather(nodes.level, nodes.senders, fill=0) + gather(nodes.level, nodes.receivers, fill=0)
+    kept = (level == 1) & (nodes.senders < u)
+    add = lambda x, y, value: jnp.concatenate([x, jnp.where(kept, y, value)], 1)  # noqa: E731
+    return along.replace(
+        senders=add(along.senders, nodes.senders, u),
+        receivers=add(along.receivers, nodes.receivers, u),
+        weight=add(along.weight, nodes.weight, 0),
+    )
+
+
 def without_virtual_root(nodes: NodeRows, before: NodeRows) -> NodeRows:
     """The nodes of ``before`` with the features they have in ``nodes``, which has a virtual root a document."""
     return before.replace(features=nodes.features[:, : before.document.shape[1]])

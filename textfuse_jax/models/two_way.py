@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from textfuse_jax.compose import check, resolve
 from textfuse_jax.models.edges import add_self_loops
-from textfuse_jax.models.replies import replies
+from textfuse_jax.models.replies import replies, with_root_edges
 from textfuse_jax.segments import gather
 from textfuse_jax.types import NodeRows, Out
 
@@ -20,10 +20,12 @@ class TwoWay(nn.Module):
     """h_v = [down(top-down edges)_v ; up(bottom-up edges)_v], each with its own parameters and one self-loop a node.
 
     The edges that come in tell nothing but the weights: the two sets are made from each post's parent, and where the rows have
-    an edge for each reply (``replies``, ``Delays``) both take its weight. The output has the width of both networks together.
+    an edge for each reply, either way (``replies``, ``Delays``), both take its weight. Of a virtual root both have all edges.
+    The output has the width of both networks together.
 
     Attributes:
       width: of a network's round; layer: name of the network; layer_args: its further arguments, and those below.
+      virtual_root: whether the nodes have virtual roots (``replies.add_virtual_root``).
       rounds, residual, norm, activation, dropout, root: as in ``message_passing.GCN``, given to both networks.
     """
 
@@ -36,6 +38,7 @@ class TwoWay(nn.Module):
     dropout: int | float | Array = 0.0
     root: bool = True
     layer_args: Mapping[str, Any] | None = None
+    virtual_root: bool = False
 
     @nn.compact
     def __call__(self, nodes: NodeRows, *, train: bool) -> tuple[NodeRows, Out]:
@@ -48,7 +51,8 @@ class TwoWay(nn.Module):
         parts, out = [], {}
         for name, direction in (("down", "top_down"), ("up", "bottom_up")):
             along, _ = replies(nodes, direction)
-            along = add_self_loops(along.replace(weight=along.weight * weight))
+            along = along.replace(weight=along.weight * weight)
+            along = add_self_loops(with_root_edges(along, nodes) if self.virtual_root else along)
             found, made = layer(**args, name=name)(along, train=train)
             parts.append(found.features)
             out |= {key if key.startswith("statistics/") else f"{name}/{key}": value for key, value in made.items()}
@@ -56,10 +60,11 @@ class TwoWay(nn.Module):
 
 
 def _of_replies(nodes: NodeRows) -> Array:
-    """The weight of each node's edge from its parent, 1 where the rows have no such edge."""
+    """The weight of each node's edge from its parent or to it, which have the same; 1 where the rows have no such edge."""
     u = nodes.document.shape[1]
-    from_parent = (gather(nodes.parent, nodes.receivers, fill=u) == nodes.senders) & (nodes.receivers < u)
-    place = jnp.where(from_parent, nodes.receivers, u)
+    from_parent = (gather(nodes.parent, nodes.receivers, fill=u) == nodes.senders) & (nodes.senders < u)
+    to_parent = (gather(nodes.parent, nodes.senders, fill=u) == nodes.receivers) & (nodes.receivers < u)
+    place = jnp.where(from_parent, nodes.receivers, jnp.where(to_parent, nodes.senders, u))
     ones = jnp.ones((place.shape[0], u + 1), nodes.weight.dtype)
     rows = jnp.arange(place.shape[0])[:, None]
-    return ones.at[rows, place].set(jnp.where(from_parent, nodes.weight, 1))[:, :u]
+    return ones.at[rows, place].set(jnp.where(place < u, nodes.weight, 1))[:, :u]

@@ -1,4 +1,4 @@
-"""Phase 3: the chosen posts rewritten, by an LLM, from a file, or not at all ("original"); which one every result tells."""
+"""Phase 3: the chosen posts rewritten, by an LLM, from a file, or not ("original", "parent"); which, every result tells."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ from textfuse_jax.llm.cache import Cache
 from textfuse_jax.llm.client import ask
 from textfuse_jax.llm.providers import ProviderError, settings_of
 from textfuse_jax.llm.types import Report
+
+UNASKED = {"original": "original (no LLM)", "parent": "parent (no LLM: the post replied to, then the post)"}
+"""Sources that ask nobody, and how results name them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,17 +62,29 @@ def rewrite(
     """
     options = config.cascades.augmentation
     posts = np.flatnonzero(selected)
-    if options.source == "original":
-        texts = [cascades.texts[i] for i in posts]
-        return Rewritten(posts, texts, {"source": "original (no LLM)", "asked": len(posts), "missing": {}})
+    if options.source in UNASKED:
+        texts = unasked(cascades, options.source)
+        return Rewritten(
+            posts, [texts[i] for i in posts], {"source": UNASKED[options.source], "asked": len(posts), "missing": {}}
+        )
     if options.source == "file":
         return _from_file(pathlib.Path(options.path), cascades, posts)
     if options.source == "provider":
         return _from_provider(config, cascades, posts, say, run)
     raise ConfigError(
         "no source of rewritten texts: config.cascades.augmentation.source must be provider (with config.llm), file (with "
-        '.augmentation.path), or original (the posts themselves, no LLM); or leave fusion out with config.model.fusion=""'
+        ".augmentation.path), original (the posts themselves, no LLM) or parent (each after the post it replies to, no LLM); or "
+        'leave fusion out with config.model.fusion=""'
     )
+
+
+def unasked(cascades: Cascades, source: str) -> list[str]:
+    """The text of each post by a source of ``UNASKED``: "original", its own; "parent", before it that of the post replied to."""
+    if source == "original":
+        return cascades.texts
+    above = np.maximum(cascades.parent, 0) + np.repeat(cascades.bounds[:-1], cascades.sizes)
+    joined = zip(cascades.texts, cascades.parent.tolist(), above.tolist())
+    return [f"{cascades.texts[i]} {text}".strip() if parent >= 0 and text.strip() else text for text, parent, i in joined]
 
 
 def _from_file(path: pathlib.Path, cascades: Cascades, posts: Int[np.ndarray, "m"]) -> Rewritten:

@@ -11,7 +11,7 @@ import dataclasses
 import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -21,20 +21,41 @@ from textfuse_jax.config import ConfigError, data_seed
 from textfuse_jax.data.cascade_protocols import CascadeCorpus, split_of
 from textfuse_jax.data.cascade_rows import cascade_batches
 from textfuse_jax.data.cascades import Cascades
-from textfuse_jax.data.corpus import TRAIN, Split
+from textfuse_jax.data.corpus import TEST, TRAIN, Split
 from textfuse_jax.data.pipeline import Batches
 from textfuse_jax.data.selection import select
+from textfuse_jax.encoders.architecture import read_architecture
+from textfuse_jax.encoders.checkpoints import locate
 from textfuse_jax.encoders.tokenizers import save_tokenizer
+from textfuse_jax.evaluation.probes import constant, probes
 from textfuse_jax.models.node_classifier import NodeClassifier, build_node_classifier, look_up
 from textfuse_jax.models.post_inputs import BUCKETS
 from textfuse_jax.training import setup
-from textfuse_jax.training.augmentation import rewrite
+from textfuse_jax.training.augmentation import UNASKED, rewrite, unasked
 from textfuse_jax.training.cascade_drawings import cascade_graphs
 from textfuse_jax.training.material import Folds
 from textfuse_jax.training.step import flatten
 
 PREFIX = "posts/"
-AUGMENTED_TAP = "06/document"  # all-MiniLM-L6-v2's sentence embedding is the mean of its last layer, of length 1
+REWRITTEN = "rewritten"
+"""Folder of an exported model that holds the tokenizer of rewritten texts, and name of their encoder's parameters."""
+
+
+class Encoders(NamedTuple):
+    """The frozen encoders of a run of cascades.
+
+    Attributes:
+      posts: of the posts as they are; None where ``config.cascades.inputs`` has no "encoder".
+      rewritten: of rewritten texts; None without a fusion. The same object as ``posts`` where both are one checkpoint.
+    """
+
+    posts: setup.TextEncoder | None = None
+    rewritten: setup.TextEncoder | None = None
+
+    @property
+    def sentence(self) -> str:
+        """The tap of a rewritten text: the mean of the last layer. Made as long as 1, all-MiniLM-L6-v2's sentence embedding."""
+        return f"{self.rewritten.architecture.layers:02d}/document"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +66,13 @@ class CascadeMaterial:
       corpus: with the cascades, roles and members of splits.
       posts: name -> array [posts, ...], as ``models.post_inputs`` reads it.
       facts: of selection and augmentation, for every result.
-      encoder: of the features; None where none are read.
+      encoders: of the features.
     """
 
     corpus: CascadeCorpus
     posts: Mapping[str, np.ndarray]
     facts: dict[str, Any]
-    encoder: setup.TextEncoder | None = None
+    encoders: Encoders
 
     layers = 0
     size_name = "cascade size", "posts"
@@ -115,9 +136,11 @@ class CascadeMaterial:
         return False
 
     def notes(self) -> dict[str, Any]:
-        """Selection, augmentation, posts, and the encoder."""
+        """Selection, augmentation, posts, and the encoders."""
         found = {"posts": len(self.corpus.cascades.texts), **self.facts}
-        return found | ({"encoder_fingerprint": self.encoder.fingerprint} if self.encoder else {})
+        posts, rewritten = self.encoders
+        found |= {"encoder_fingerprint": posts.fingerprint} if posts else {}
+        return found | ({"rewritten_fingerprint": rewritten.fingerprint} if rewritten else {})
 
     def told(self, config) -> str:
         """Posts, and which were rewritten by whom."""
@@ -130,58 +153,93 @@ class CascadeMaterial:
         """Posts of each cascade."""
         return self.cascades(split).sizes
 
+    def references(self, folds: bool = False) -> dict[str, dict[str, float]]:
+        """The constant answer, and forests on the ids and on the times alone (``evaluation.probes``)."""
+        roles = self.corpus.roles
+        if not folds:
+            roles = np.zeros((1, len(self.corpus.cascades)), np.int8)
+            for name, role in (("train", TRAIN), ("test", TEST)):
+                roles[0, self.corpus.members[name]] |= role
+        labels, found = self.corpus.cascades.labels, probes(self.corpus, roles)
+        return {"constant": constant(labels, roles)} | {name: metrics for name, metrics in found.items() if metrics}
+
     def drawings(self, config, model, params, probabilities):
         """See ``cascade_drawings.cascade_graphs``."""
         return cascade_graphs(config, self, model, params, probabilities)
 
     def export(self, folder: pathlib.Path, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Writes the tokenizer; the encoder joins the parameters, eps of the selection the facts."""
-        facts: dict[str, Any] = {"posts": {k: self.facts[k] for k in ("selection", "augmentation") if k in self.facts}}
-        if self.encoder is None:
-            return params, facts
-        save_tokenizer(self.encoder.tokenizer, folder)
-        return params | flatten({"encoder": self.encoder.params}), facts | {
-            "architecture": dataclasses.asdict(self.encoder.architecture)
-        }
+        """Writes the tokenizers; the encoders join the parameters, and how posts were read the facts."""
+        cascades = self.corpus.cascades
+        posts = {k: self.facts[k] for k in ("selection", "augmentation") if k in self.facts}
+        posts |= {"bags": cascades.bags is not None, "blank": not all(text.strip() for text in cascades.texts)}
+        facts: dict[str, Any] = {"posts": posts}
+        ours, rewritten = self.encoders
+        if rewritten is not None and rewritten is not ours:
+            (folder / REWRITTEN).mkdir(parents=True, exist_ok=True)
+            save_tokenizer(rewritten.tokenizer, folder / REWRITTEN)
+            params |= flatten({REWRITTEN: rewritten.params})
+            posts[REWRITTEN] = dataclasses.asdict(rewritten.architecture)
+        if ours is not None:
+            save_tokenizer(ours.tokenizer, folder)
+            params |= flatten({"encoder": ours.params})
+            facts["architecture"] = dataclasses.asdict(ours.architecture)
+        return params, facts
 
 
-def prepare(config, corpus: CascadeCorpus, say: Callable[[str], None]) -> CascadeMaterial:
-    """Features, selection and rewritten texts of all posts of a corpus.
+def prepare(config, corpus: CascadeCorpus, say: Callable[[str], None], run: str = "") -> CascadeMaterial:
+    """Features, selection and rewritten texts of all posts of a corpus; ``run`` as in ``augmentation.rewrite``.
 
     Raises:
       ConfigError, DataError, CheckpointNotFound: as ``posts_of``, ``setup.load_text_encoder``.
     """
-    needs = "encoder" in config.cascades.inputs or bool(config.cascades.augmentation.source)
-    encoder = load_encoder(config) if needs else None
-    posts, facts = posts_of(config, corpus.cascades, encoder, say)
-    return CascadeMaterial(corpus, posts, facts, encoder)
+    encoders = load_encoders(config)
+    posts, facts = posts_of(config, corpus.cascades, encoders, say, run)
+    return CascadeMaterial(corpus, posts, facts, encoders)
 
 
-def load_encoder(config) -> setup.TextEncoder:
-    """The frozen encoder, with the layers that posts are read by.
+def load_encoders(config) -> Encoders:
+    """The frozen encoders, with the layers that posts and rewritten texts are read by.
 
     Raises:
       ConfigError: there are no pretrained weights to read posts by.
+      CheckpointNotFound, ValueError: as ``setup.load_text_encoder``.
     """
-    if config.encoder.checkpoint == "scratch":
-        raise ConfigError('an encoder of posts needs weights; from scratch take config.cascades.inputs=("words",) and no fusion')
-    return setup.load_text_encoder(config, (), taps=_taps(config))
+    c, taps = config.cascades, set()
+    if "encoder" in c.inputs:
+        if config.encoder.checkpoint == "scratch":
+            raise ConfigError('an encoder of posts needs weights; from scratch take config.cascades.inputs=("words",)')
+        wrong = [tap for tap in c.taps if not tap.endswith("/document")]
+        if wrong:
+            raise ConfigError(f"config.cascades.taps must be of scale document, one vector a post, got {wrong[0]!r}")
+        taps = set(c.taps)
+    if not config.model.fusion:
+        return Encoders(setup.load_text_encoder(config, (), taps=sorted(taps)) if taps else None)
+    other = config.copy_and_resolve_references()
+    other.encoder.checkpoint = c.augmentation.encoder
+    one = taps and c.augmentation.encoder == config.encoder.checkpoint
+    if not one:
+        other.encoder.sha256 = ""
+    last = f"{read_architecture(locate(c.augmentation.encoder)).layers:02d}/document"
+    rewritten = setup.load_text_encoder(other, (), taps=sorted(taps | {last}) if one else (last,))
+    if one or not taps:
+        return Encoders(rewritten if one else None, rewritten)
+    return Encoders(setup.load_text_encoder(config, (), taps=sorted(taps)), rewritten)
 
 
 def posts_of(
-    config, cascades: Cascades, encoder: setup.TextEncoder | None, say: Callable[[str], None], eps: float = 0.0
+    config, cascades: Cascades, encoders: Encoders, say: Callable[[str], None], run: str = ""
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays over all posts by name, and facts about selection and augmentation.
 
     Args:
       cascades: of which nothing was taken away: ``cascades.post`` counts from 0.
-      eps: of DBSCAN, found on other cascades; 0: as the config says.
+      run: as in ``augmentation.rewrite``.
     """
     c, facts = config.cascades, {}
     posts: dict[str, np.ndarray] = {}
     bare = np.array([not text.strip() for text in cascades.texts])
     if "encoder" in c.inputs:
-        found = _encoded(config, encoder, cascades.name, cascades.texts, c.taps, say)
+        found = _encoded(config, encoders.posts, cascades.name, cascades.texts, c.taps, say)
         joined = np.concatenate([found[tap] for tap in c.taps], axis=1)
         joined[bare] = 0
         posts["encoder"] = joined
@@ -194,7 +252,7 @@ def posts_of(
         return posts, facts
     looks = posts.get("encoder")
     if looks is None:
-        looks = _encoded(config, encoder, cascades.name, cascades.texts, (AUGMENTED_TAP,), say)[AUGMENTED_TAP]
+        looks = _sentences(config, encoders, cascades.name, cascades.texts, say)
     s = c.selection
     try:
         selected, facts["selection"] = select(
@@ -202,26 +260,25 @@ def posts_of(
             looks,
             rule=s.rule,
             share=s.share,
-            eps=eps or s.eps,
+            eps=s.eps,
             min_samples=s.min_samples,
             seed=data_seed(config),
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
     say("selection: " + ", ".join(f"{name} {value}" for name, value in facts["selection"].items()))
-    rewritten = rewrite(config, cascades, selected, say)
+    rewritten = rewrite(config, cascades, selected, say, run)
     facts["augmentation"] = rewritten.facts
-    width = encoder.architecture.width
-    posts["augmented"] = np.zeros((len(cascades.texts), width), np.float16)
+    posts["augmented"] = np.zeros((len(cascades.texts), encoders.rewritten.architecture.width), np.float16)
     posts["selected"] = np.zeros(len(cascades.texts), bool)
     if len(rewritten.posts):
-        if c.augmentation.source == "original":  # the same vectors, from the one cache of all posts whatever is selected
-            taps = _encoded(config, encoder, cascades.name, cascades.texts, (AUGMENTED_TAP,), say)
-            vectors = taps[AUGMENTED_TAP][rewritten.posts].astype(np.float32)
+        if c.augmentation.source in UNASKED:  # of all posts, whichever are selected: from one cache
+            name = cascades.name + ("" if c.augmentation.source == "original" else f"-{c.augmentation.source}")
+            vectors = _sentences(config, encoders, name, unasked(cascades, c.augmentation.source), say)[rewritten.posts]
         else:
             name = f"{cascades.name}-{rewritten.facts['source'].split(' ')[0]}"
-            taps = _encoded(config, encoder, name, rewritten.texts, (AUGMENTED_TAP,), say)
-            vectors = taps[AUGMENTED_TAP].astype(np.float32)
+            vectors = _sentences(config, encoders, name, rewritten.texts, say)
+        vectors = np.asarray(vectors, np.float32)
         posts["augmented"][rewritten.posts] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
         posts["selected"][rewritten.posts] = True
     return posts, facts
@@ -247,18 +304,14 @@ def hashed_words(texts: Sequence[str], most: int, characters: bool = False) -> n
     return found
 
 
+def _sentences(config, encoders: Encoders, name: str, texts: Sequence[str], say) -> np.ndarray:
+    """The embeddings of texts by the encoder of rewritten texts, of any length."""
+    return _encoded(config, encoders.rewritten, name, texts, (encoders.sentence,), say)[encoders.sentence]
+
+
 def _encoded(config, encoder, name: str, texts: Sequence[str], taps: Sequence[str], say) -> dict[str, np.ndarray]:
     """Features of texts by the frozen encoder, from its cache."""
     parts = setup.encode_split(config, encoder.tokenizer, texts)
     if len(parts) != len(texts):
         raise ConfigError('config.data.long_documents must be "truncate" for cascades: a post is one vector')
     return setup.cached_features(config, f"{name.split(':')[0]}-posts", encoder, parts, say, taps)
-
-
-def _taps(config) -> tuple[str, ...]:
-    """Layers that posts are read by: those of the inputs, and that of rewritten texts."""
-    taps = set(config.cascades.taps) if "encoder" in config.cascades.inputs else set()
-    wrong = [tap for tap in taps if not tap.endswith("/document")]
-    if wrong:
-        raise ConfigError(f"config.cascades.taps must be of scale document, one vector a post, got {wrong[0]!r}")
-    return tuple(sorted(taps | ({AUGMENTED_TAP} if config.model.fusion else set())))

@@ -102,8 +102,21 @@ def log_prior(labels: Int[np.ndarray, "n"], classes: int) -> Float[Array, "1 1 c
     return jnp.asarray(np.log(counts / counts.sum()), jnp.float32)[None, None]
 
 
-def make_loss(config, labels: np.ndarray, classes: int) -> Loss:
+def class_shares(config, labels: np.ndarray, classes: int) -> tuple[Array | None, Array | None]:
+    """What a loss knows of the training labels: weights and log shares of the classes, None where it doesn't read them."""
+    weights = class_weights(config.class_weight_values or config.class_weights, labels, classes)
+    weights = None if weights is None else jnp.asarray(weights)  # a NumPy array can't be indexed by traced labels
+    return weights, None if labels.ndim == 2 else log_prior(labels, classes)
+
+
+def make_loss(config, labels: np.ndarray, classes: int, shares: tuple[Array | None, Array | None] | None = None) -> Loss:
     """The loss that ``config.loss`` names, with class weights from the training labels.
+
+    Args:
+      config: ``config.loss``.
+      labels: of the training documents.
+      classes: their number.
+      shares: ``class_shares`` of other documents in their place; may be traced.
 
     Raises:
       ValueError: a single-label loss for multi-label data or the reverse.
@@ -114,13 +127,11 @@ def make_loss(config, labels: np.ndarray, classes: int) -> Loss:
         raise ValueError(
             f"config.loss.name is {config.name!r} but the data has {kind}; use {'binary' if multi_label else 'cross_entropy'!r}"
         )
-    weights = class_weights(config.class_weight_values or config.class_weights, labels, classes)
-    weights = None if weights is None else jnp.asarray(weights)  # a NumPy array can't be indexed by traced labels
+    weights, prior = shares or class_shares(config, labels, classes)
     if config.name == "binary":
         return lambda logits, y: binary(logits, y, weights)
     if config.name == "focal":
         return lambda logits, y: focal(logits, y, weights, config.focal_gamma)
-    prior = log_prior(labels, classes)
     adjusted = not is_number(config.logit_adjustment) or config.logit_adjustment > 0
     adjust = (lambda logits: logits + config.logit_adjustment * prior) if adjusted else lambda logits: logits
     return lambda logits, y: cross_entropy(adjust(logits), y, weights, config.label_smoothing)

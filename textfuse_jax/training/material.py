@@ -88,6 +88,9 @@ class Material(Protocol):
     def sizes(self, split: str) -> Int[np.ndarray, "n"]:
         """Size of each document."""
 
+    def references(self, folds: bool = False) -> dict[str, dict[str, float]]:
+        """What needs no model to be compared with: name -> metrics of the test documents, of all ``folds`` or of the run's."""
+
     def drawings(
         self, config: Any, model: nn.Module, params: Mapping[str, Any], probabilities: np.ndarray
     ) -> Iterable[tuple[str, Figure]]:

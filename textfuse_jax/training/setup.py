@@ -137,6 +137,10 @@ class Material:
         encoded = self.encoded[split]
         return np.bincount(encoded.example, encoded.lengths, minlength=encoded.examples)
 
+    def references(self, folds: bool = False) -> dict[str, dict[str, float]]:
+        """None: ``evaluation.reference`` reads texts."""
+        return {}
+
     def drawings(self, config, model, params, probabilities):
         """See ``drawings.text_graphs``."""
         return text_graphs(config, self, model, params, probabilities)
@@ -164,6 +168,7 @@ def prepare(
     say: Callable[[str], None],
     workdir: pathlib.Path | None = None,
     stop: StopSignals | None = None,
+    run: pathlib.Path | None = None,
 ) -> Material:
     """The encoder, after the stage that ``config.training.pretrain`` names, and of every split the tokens and, in mode "cached",
     the features; of cascades what ``cascade_material`` makes.
@@ -171,6 +176,7 @@ def prepare(
     Args:
       workdir: keeps the state of that stage; None: nothing is kept.
       stop: tells whether a signal asked for its end.
+      run: folder by whose name what the run's earlier processes spent on an LLM is known; None: workdir.
 
     Raises:
       as ``load_text_encoder``, ``contrastive.pretrain`` and ``cached_features``.
@@ -178,7 +184,7 @@ def prepare(
     if config.data.source in CASCADES:
         from textfuse_jax.training import cascade_material  # it builds on this module
 
-        return cascade_material.prepare(config, corpus, say)
+        return cascade_material.prepare(config, corpus, say, str(run or workdir or ""))
     encoder = load_text_encoder(config, corpus.train.texts)
     splits = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
     encoded = {name: encode_split(config, encoder.tokenizer, split.texts) for name, split in splits.items()}
@@ -223,6 +229,11 @@ def load_corpus(config) -> Corpus:
     if config.encoder.checkpoint != "scratch" and (config.data.source not in CASCADES or "encoder" in config.cascades.inputs):
         try:
             locate(config.encoder.checkpoint)
+        except CheckpointNotFound as error:
+            missing.append(error)
+    if config.data.source in CASCADES and config.model.fusion and not missing:
+        try:
+            locate(config.cascades.augmentation.encoder)
         except CheckpointNotFound as error:
             missing.append(error)
     try:

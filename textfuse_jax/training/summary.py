@@ -72,6 +72,7 @@ def summarize(config: ConfigDict, workdir: pathlib.Path, trained: dict[str, Any]
         metrics = classification_metrics(corpus.test.labels, theirs, corpus.class_names)
         result["reference"]["tfidf_logreg"] = metrics | {"C": reference["C"], "seconds": reference["seconds"]}
         result["comparison"] = compare(corpus.test.labels, probabilities["test"], theirs, resamples=samples, seed=config.seed)
+        result["reference"] |= trained["material"].references()
 
     write_predictions(
         workdir / "predictions.csv",

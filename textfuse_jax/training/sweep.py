@@ -3,7 +3,8 @@
 A trial is the config with a few of its fields set. Fields of ``TRACED`` become traced scalars: one compiled step and one pass
 over the data train all their combinations side by side. Other fields change shapes or the program; their combinations
 are trained one after another, each with all its traced trials. All trials see the documents in the same order (the order
-of ``config.data.seed``), so that a trial ends where a run of its config alone does.
+of ``config.data.seed``), so that a trial ends where a run of its config alone does; but for folds of cascades, which share
+batches of all cascades and leave out their own test and validation cascades: alone, these would not be in the batches.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from textfuse_jax.config import ConfigError
+from textfuse_jax.data.cascade_sets import SOURCES as CASCADES
 from textfuse_jax.data.corpus import TEST, TRAIN, VALIDATION
 from textfuse_jax.data.pipeline import Batches
 from textfuse_jax.data.sources import FIELDS
 from textfuse_jax.evaluation.metrics import selection_metrics
 from textfuse_jax.training.compilation import Compiled
 from textfuse_jax.training.inference import predict_logits, to_probabilities
-from textfuse_jax.training.losses import make_loss
+from textfuse_jax.training.losses import class_shares, make_loss
 from textfuse_jax.training.material import Material
 from textfuse_jax.training.optimizer import make_optimizer
 from textfuse_jax.training.parallel import make_mesh, replicate, spread
@@ -153,7 +155,12 @@ class Trials:
         config, material = with_fields(self.config, trial), self.material
         labels, classes = material.corpus.train.labels, len(material.corpus.class_names)
         model = material.make_model(config)
-        loss, forward_of = make_loss(config.loss, labels, classes), material.apply(model)
+        shares = None
+        if self.folds and self.folds.tests:  # each fold trains on cascades of its own
+            roles, whole, fold = self.folds.roles, material.split(self.folds.split).labels, trial["data.fold"]
+            own = [class_shares(config.loss, whole[(role & TRAIN) > 0], classes) for role in roles]
+            shares = jax.tree.map(lambda *each: jnp.stack(each)[fold], *own)
+        loss, forward_of = make_loss(config.loss, labels, classes, shares), material.apply(model)
 
         def optimizer_of(params):
             return make_optimizer(config.optimizer, params, self._batches.total_steps, material.layers)
@@ -206,9 +213,13 @@ class Trials:
 
         Raises:
           ValueError: another number of trials than the program's.
+          ConfigError: a fold that there isn't.
         """
         if len(trials) != self.count:
             raise ValueError(f"this program trains {self.count} trials at a time, got {len(trials)}")
+        wrong = [trial["data.fold"] for trial in trials if self.folds and not 0 <= trial["data.fold"] < len(self.folds.roles)]
+        if wrong:
+            raise ConfigError(f"data.fold must lie in 0..{len(self.folds.roles) - 1}, the folds there are, got {wrong[0]}")
         values = {field: self._place(np.array([trial[field] for trial in trials])) for field in self.fields}
         state = self._start(values, self._constants)
         placed = {
@@ -432,7 +443,7 @@ def check_axes(config: ConfigDict, axes: Mapping[str, Sequence[Any]]) -> None:
             if not isinstance(part, ConfigDict) or step not in part:
                 raise ConfigError(f"--sweep: config.{field} is no field; config has no {step!r} there")
             part = part[step]
-    if "data.fold" in axes:
+    if "data.fold" in axes and (config.data.source not in CASCADES or config.cascades.protocol == "folds"):
         if config.data.folds < 2:
             raise ConfigError("--sweep over data.fold needs --config.data.folds=K with K >= 2, got " + str(config.data.folds))
         wrong = [fold for fold in axes["data.fold"] if not 0 <= fold < config.data.folds]
