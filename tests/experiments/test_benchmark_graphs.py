@@ -1,27 +1,25 @@
-"""The benchmark of graphs compares equal things: our logits beside PyTorch Geometric's, of a part of larger sets too."""
+"""The benchmark of graphs runs as a user starts it, on a part of the sets; it compares logits before it times anything."""
 
-import numpy as np
+import json
+import os
+import subprocess
+import sys
+
 import pytest
-from absl import flags
 
-from tests.data.test_cascade_rows import made
-
-pytest.importorskip("torch_geometric")
-from experiments import benchmark_graphs as B
+from tests.launching import ROOT, environment
 
 
-@pytest.mark.parametrize("name", ["gcn", "gat", "gcn_text"])
-def test_logits_are_those_of_pytorch_geometric(name):
-    """80 cascades: 64 are compared, their posts are some of the set's."""
-    cascades = made(np.random.default_rng(1).integers(1, 12, 80), seed=1)
-    assert B.check_parity(B.Problem(name, cascades, B.hashed(cascades.texts))) <= 1e-4
-
-
-def test_a_round_of_both_sides_trains_all_cascades():
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["test"])
-    cascades = made(np.full(48, 5))
-    problem = B.Problem("gcn", cascades, B.hashed(cascades.texts))
-    mine, notes = B.ours(problem, 1)
-    other, _ = B.theirs(problem)
-    assert mine(0) > 0 and other(0) > 0 and notes["shapes"] == 1
+@pytest.mark.long
+@pytest.mark.skipif("TEXTFUSE_DATA" not in os.environ, reason="reads PHEME and AG News: set TEXTFUSE_DATA")
+def test_both_sides_train_the_same_model_on_a_part_of_the_sets(tmp_path):
+    pytest.importorskip("torch_geometric")
+    names = ["gcn", "gat", "gcn_text", "gcn_trials"]
+    command = [sys.executable, "-m", "experiments.benchmark_graphs", f"--names={','.join(names)}", "--documents=160"]
+    command += ["--rounds=1", "--nomemory", f"--output={tmp_path / 'lines.jsonl'}"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
+    assert [line["name"] for line in lines] == [f"train_{name}_vs_pyg_eager" for name in names]
+    for line in lines:
+        assert line["logits_apart"] <= 1e-4 and line["ratio"] > 0 and line["documents"] == 160
