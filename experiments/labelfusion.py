@@ -28,7 +28,7 @@ from textfuse_jax.evaluation.statistics import bootstrap_intervals, compare
 from textfuse_jax.fusion import fused as fusing
 from textfuse_jax.fusion.combiners import COMBINERS
 from textfuse_jax.fusion.opinion import Members, Opinion, check_splits, encoder_opinion, join
-from textfuse_jax.fusion.routing import curve, fit_router, quality, uncertainty
+from textfuse_jax.fusion.routing import curve, fit_router, quality, top, uncertainty
 from textfuse_jax.fusion.simulated import confusion_of, simulate
 from textfuse_jax.llm import opinions, prompts
 from textfuse_jax.llm.cache import Cache
@@ -129,6 +129,8 @@ def measure(corpus: Corpus, logits: dict[str, np.ndarray], ask: Ask, resamples: 
     free = fusion if fusion.fallback[1] < 0 else fusing.fit({"harm": 1e9}, train, held, corpus.class_names)
     line["combiners"]["mlp without fallback"] = float((free.probabilities(test).argmax(1) == labels).mean())
     line["routing"] = route(fusion, held, test, labels, resamples)
+    wrong, least = alone["encoder"].argmax(1) != labels, top(uncertainty(alone["encoder"], False), 0.2)
+    line["errors_in_least_certain_fifth"] = float(wrong[least].sum() / max(wrong.sum(), 1))  # all that routing there can mend
     return line
 
 
