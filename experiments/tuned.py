@@ -62,6 +62,17 @@ ALONE = {"model.pyramid": "", "model.document_taps": ("06/document",), "model.pr
 PYRAMID = {"accuracy": 0.913, "f1_macro": 0.905, "auc_ovr": 0.947, "precision_macro": 0.908, "source": "arXiv 2511.05752"}
 ATTENTION = {"precision_macro": 0.90, "recall_macro": 0.88, "f1_macro": 0.89, "auc_ovr": 0.94, "source": "arXiv 2512.09444"}
 EIGHT = {"data.train_rows": 8000}
+CLS = {
+    "model.pyramid": "textfuse_jax.models.pyramid:Single",
+    "model.pyramid_args": {"width": None},
+    "model.levels": ("06/token",),
+    "model.nodes": ("token",),
+    "model.pooling": "textfuse_jax.models.pooling:First",
+    "model.pooling_args": {},
+    "model.document_taps": (),
+    "model.propagate": "",
+    "model.edges": (),
+}
 MEAN = "BERT-style fine-tuning, mean of the last layer"
 
 
@@ -76,6 +87,7 @@ def _benchmarks(name: str) -> list[Row]:
 
 ROWS = [
     Row("baselines", MEAN, "agnews_pyramid", {**EIGHT, **ALONE}, MEAN),
+    Row("baselines", "BERT-style fine-tuning, [CLS]", "agnews_pyramid", {**EIGHT, **CLS}, MEAN),
     Row("baselines", "attention-hybrid pooling, tuned", "agnews_attention", EIGHT, MEAN, ATTENTION),
     Row("baselines", "Pyramid-GNN, tuned", "agnews_pyramid", EIGHT, MEAN, PYRAMID),
     *(row for name in ("r8", "mr", "ohsumed", "20newsgroups", "trec") for row in _benchmarks(name)),

@@ -34,6 +34,15 @@ def test_max_by_hand():
     np.testing.assert_array_equal(negative[0], [[-1, -1], [-2, -2], [0, 0]])
 
 
+def test_first_by_hand():
+    z, out = run(P.First())
+    np.testing.assert_array_equal(z[0], [[1, 5], [2, 2], [0, 0]])
+    np.testing.assert_array_equal(out["pool/beta"][0], [1, 0, 0, 1, 0])
+    np.testing.assert_array_equal(run(P.First(levels=(1,)))[0][0], [[7, 7], [2, 2], [0, 0]])
+    grad = jax.grad(lambda x: P.First().apply({}, NODES.replace(features=x), 3, train=False)[0].sum())(NODES.features)
+    np.testing.assert_array_equal(grad[0], [[1, 1], [0, 0], [0, 0], [1, 1], [0, 0]])
+
+
 # q . W_K h / sqrt(4) = the first feature of h times log(3) / 2
 ATTENTION = {"query": jnp.array([np.log(3.0), 0, 0, 0]), "key": jnp.eye(2, 4)}
 

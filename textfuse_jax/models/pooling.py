@@ -47,6 +47,21 @@ class Max(nn.Module):
         return segment_max(nodes.features, segments_of(nodes, slots, self.levels), slots), {}
 
 
+class First(nn.Module):
+    """z = the document's first node: over tokens that is [CLS], as BERT's fine-tuning reads it (Devlin et al. 2019)."""
+
+    levels: Levels = None
+
+    def __call__(self, nodes: NodeRows, slots: int, *, train: bool) -> tuple[Float[Array, "r s d"], Out]:
+        """``out`` has ``pool/beta``, 1 for the first node of each document that has nodes."""
+        ids = segments_of(nodes, slots, self.levels)
+        u = ids.shape[1]
+        ahead = jnp.broadcast_to(jnp.arange(u, 0, -1, dtype=jnp.float32), ids.shape)  # how many nodes from each to the row's end
+        place = (u - segment_max(ahead[..., None], ids, slots)[..., 0]).astype(jnp.int32)  # u where a slot is empty
+        beta = gather(place, ids, fill=-1) == jnp.arange(u)[None]
+        return gather(nodes.features, place), {"pool/beta": beta.astype(jnp.float32)}
+
+
 class Attention(nn.Module):
     """Scaled dot-product attention with a learned query:  z = sum_i beta_i h_i,  beta = softmax_i(q . W_K h_i / sqrt(d_k)).
 
