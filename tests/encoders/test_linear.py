@@ -1,9 +1,10 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from textfuse_jax.encoders.linear import Linear, contract_rows, matmul, rounded_kernels
+from textfuse_jax.encoders.linear import Linear, contract_rows, dense_product, matmul, rounded_kernels
 
 
 def _operands():
@@ -62,3 +63,13 @@ def test_every_bfloat16_product_keeps_its_operands_on_the_cpu():
     assert len(products) == 2
     for block in products:
         assert block.count("parameter(") == block.count("= bf16"), block
+
+
+def test_a_dense_layer_by_our_product_is_flax_s_own():
+    x = jax.random.normal(jax.random.key(0), (2, 3, 5))
+    ours, plain = nn.Dense(4, dot_general=dense_product), nn.Dense(4)
+    params = plain.init(jax.random.key(1), x)
+    loss = lambda layer: jax.value_and_grad(lambda p, x: (layer.apply(p, x) ** 2).sum(), (0, 1))(params, x)  # noqa: E731
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), loss(ours), loss(plain))
+    with pytest.raises(ValueError, match="last axis"):
+        dense_product(x, x, (((2,), (1,)), ((0,), (0,))))

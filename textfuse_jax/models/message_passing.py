@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float, Shaped
 
+from textfuse_jax.encoders.linear import dense_product
 from textfuse_jax.models.batch_norm import BatchNorm
 from textfuse_jax.models.layers import activation, drop, normalise, zero_padding
 from textfuse_jax.models.replies import of_source
@@ -143,7 +144,7 @@ class GCN(nn.Module):
         h = own = nodes.features
         out: Out = {"propagate/coefficient": c}
         for k in range(self.rounds):
-            x = nn.Dense(self.width, use_bias=False, name=f"linear_{k}")(h)
+            x = nn.Dense(self.width, use_bias=False, dot_general=dense_product, name=f"linear_{k}")(h)
             message = aggregate(x[:, :, None], c[..., None], nodes)[:, :, 0]
             bias = self.param(f"bias_{k}", nn.initializers.zeros, (self.width,))
             h, own, made = _round(h, own, message + bias[None, None], self, k, nodes, train)
@@ -198,7 +199,9 @@ class GAT(nn.Module):
         for k in range(self.rounds):
             average = self.average_last and k == self.rounds - 1
             size = self.width if average else self.width // self.heads
-            x = nn.Dense(self.heads * size, use_bias=False, name=f"linear_{k}")(h).reshape(r, u, self.heads, size)
+            x = nn.Dense(self.heads * size, use_bias=False, dot_general=dense_product, name=f"linear_{k}")(h).reshape(
+                r, u, self.heads, size
+            )
             s, t = (
                 self.param(f"{end}_{k}", nn.initializers.glorot_uniform(), (self.heads, size)) for end in ("sender", "receiver")
             )
@@ -245,7 +248,9 @@ def _round(
     update = drop(layer, activation(layer.activation)(message), layer.dropout, train)
     if layer.residual:
         same = h.shape[-1] == layer.width
-        update = update + (h if same else nn.Dense(layer.width, use_bias=False, name=f"residual_{k}")(h))
+        update = update + (
+            h if same else nn.Dense(layer.width, use_bias=False, dot_general=dense_product, name=f"residual_{k}")(h)
+        )
     update = update if layer.norm == "batch" else normalise(update, layer.norm)
     if not layer.root:
         return update, update, out

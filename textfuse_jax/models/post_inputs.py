@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from textfuse_jax.encoders.linear import dense_product
 from textfuse_jax.models.layers import drop, zero_padding
 from textfuse_jax.types import CascadeRows, Out
 
@@ -86,5 +87,5 @@ class PostInputs(nn.Module):
                 raise ValueError("a fusion needs rewritten texts; set config.cascades.augmentation.source, or model.fusion to ''")
             x, out = self.fusion(x, held["augmented"].astype(jnp.float32), held["selected"], train=train)
         elif self.width:
-            x = nn.Dense(self.width, name="base")(x)
+            x = nn.Dense(self.width, dot_general=dense_product, name="base")(x)
         return zero_padding(x, rows.document, rows.slots), out

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from textfuse_jax.encoders.linear import dense_product
 from textfuse_jax.models.layers import activation, drop, normalise, zero_padding
 from textfuse_jax.segments import gather, lift, segment_mean, units_of
 from textfuse_jax.types import SCALES, NodeRows, Out, TokenRows, parse_tap
@@ -115,7 +116,7 @@ class Pyramid(nn.Module):
         scales = [parse_tap(tap)[1] for tap in self.levels]
         pyramid: list[Array] = []  # built from the coarsest level down, kept fine to coarse
         for i in reversed(range(len(scales))):
-            f = nn.Dense(self.width, name=f"level_{i}")(_tap(taps, self.levels[i]))
+            f = nn.Dense(self.width, dot_general=dense_product, name=f"level_{i}")(_tap(taps, self.levels[i]))
             if pyramid:
                 f = f + resample(pyramid[0], rows, scales[i + 1], scales[i])
             f = drop(self, phi(normalise(f, self.norm)), self.dropout, train)
@@ -134,7 +135,7 @@ class Pyramid(nn.Module):
                 score = nn.softmax(nn.Dense(1, use_bias=False, name=f"score_{scale}")(hidden), axis=2)
                 attention.append(score[..., 0])
                 level = (score * level).sum(2)
-            features.append(nn.Dense(self.width, name=f"project_{scale}")(level))
+            features.append(nn.Dense(self.width, dot_general=dense_product, name=f"project_{scale}")(level))
         if attention:
             out["pyramid/attention"] = jnp.concatenate(attention, axis=1)
         return to_nodes(features, rows, self.nodes, saliency), out
@@ -162,7 +163,7 @@ class Single(nn.Module):
         _check_nodes(self.nodes)
         h = _tap(taps, self.tap)
         if self.width is not None:
-            h = nn.Dense(self.width, name="project")(h)
+            h = nn.Dense(self.width, dot_general=dense_product, name="project")(h)
             h = zero_padding(h, units_of(rows, parse_tap(self.tap)[1]).document, rows.slots)
         features = [resample(h, rows, parse_tap(self.tap)[1], scale) for scale in self.nodes]
         return to_nodes(features, rows, self.nodes, saliency), {}
