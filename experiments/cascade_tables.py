@@ -173,5 +173,6 @@ def early(lines: Sequence[Line]) -> pathlib.Path:
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(True, color="#E6E6E6", linewidth=0.8)
     ax.legend(frameon=False, fontsize=8)
+    figure.axes[0].set_ylabel("score on the test folds, one seed")
     figure.suptitle("PHEME, 5 folds; dashed: whole threads", fontsize=10)
     return figures.save(figure, FIGURES / "study_rumor_early.png")
