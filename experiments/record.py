@@ -27,11 +27,15 @@ def line_of(run: pathlib.Path) -> dict:
     """
     result = json.loads((run / "result.json").read_text())
     for scores in (result["test"], result["validation"], *result["reference"].values()):
-        scores.pop("per_class")
-        scores.pop("confusion")
+        scores.pop("per_class", None)  # what knows no document by itself, as the constant answer, has none
+        scores.pop("confusion", None)
     lines = differences(default_config(), read_config(run / "config.json"))
     changed = dict(line.removeprefix("config.").split(": ", 1) for line in lines)
-    changed = {field: value.split(" -> ", 1)[1] for field, value in changed.items() if not field.startswith("evaluation.")}
+    changed = {
+        field: value.split(" -> ", 1)[1]
+        for field, value in changed.items()
+        if not field.startswith(("evaluation.", "encoder.cache_dir"))
+    }
     return result | {"changed": changed}
 
 
