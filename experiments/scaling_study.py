@@ -12,7 +12,7 @@ all-reduce of as many bytes as the gradients, timed alone; FLOPs and bytes of a 
 FLOP utilisation against this machine's matrix-product rate. The projection to 8, 64 and 512 devices takes the measured step of
 one device (whatever hardware the study runs on) and models a ring all-reduce, ``2 (n-1)/n bytes / bandwidth + 2 (n-1) latency``,
 without overlap: a projection, not a measurement. JSON lines go to ``experiments/results/scaling_study.jsonl``, the figure to
-``docs/figures/scaling.png``. Takes about 8 minutes on 2 cores.
+``docs/figures/scaling.png``. Takes about 20 minutes on 2 cores.
 """
 
 from __future__ import annotations
