@@ -1,5 +1,6 @@
 """Trials trained together end where each ends alone; a sweep from launch.py chooses on validation."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -57,7 +58,7 @@ def test_a_trial_among_many_ends_as_it_does_alone(setting):
 
 def test_folds_hold_out_what_they_train_without(setting):
     config, material = setting
-    fold = setup.folds_of(material.corpus.train.labels, 3, 0)
+    fold = setup.folds_of(material.corpus.train, 3, 0)
     labels = material.corpus.train.labels
     for k in range(3):
         for name in np.unique(labels):
@@ -65,6 +66,14 @@ def test_folds_hold_out_what_they_train_without(setting):
     trials = [{"data.fold": k, "seed": 0} for k in range(3)]
     results = sweep.Trials(config, material, ["data.fold", "seed"], 3, quiet).run(trials)
     assert [r["validation"]["n"] for r in results] == [(fold == k).sum() for k in range(3)]
+
+
+def test_copies_of_a_text_lie_in_one_fold(setting):
+    train = setting[1].corpus.train
+    some = np.arange(0, len(train), 5)
+    twice = train.take(np.concatenate([np.arange(len(train)), some]))
+    fold = setup.folds_of(dataclasses.replace(twice, texts=[*train.texts, *(train.texts[i].upper() for i in some)]), 3, 0)
+    np.testing.assert_array_equal(fold[len(train) :], fold[some])
 
 
 def test_the_text_of_a_sweep():

@@ -96,7 +96,7 @@ def fold_corpora(corpus: Corpus, folds: int, seed: int) -> list[tuple[np.ndarray
 
     A fold's best weights are chosen on at most ``FOLD_VALIDATION`` of the validation documents.
     """
-    fold = setup.folds_of(corpus.train.labels, folds, seed)
+    fold = setup.folds_of(corpus.train, folds, seed)
     if len(corpus.validation) > FOLD_VALIDATION:
         _, few = stratified_split(corpus.validation.labels, FOLD_VALIDATION, seed)
         corpus = dataclasses.replace(corpus, validation=corpus.validation.take(few))
@@ -128,7 +128,7 @@ def _frozen_folds(config: ConfigDict, corpus: Corpus, folder: pathlib.Path, say:
     program = sweep.Trials(config, setup.prepare(config, corpus, say), ["data.fold"], folds, say)
     say(f"{folds} folds side by side")
     program.run([{"data.fold": k} for k in range(folds)])
-    fold = setup.folds_of(corpus.train.labels, folds, config.data.seed)
+    fold = setup.folds_of(corpus.train, folds, config.data.seed)
     logits = program.train_logits()[fold, np.arange(len(fold))]
     return store_logits(folder, key, {"train": logits})["train"]
 

@@ -16,6 +16,7 @@ import tokenizers
 from textfuse_jax.config import KNOWN_SHA256, ConfigError, data_seed
 from textfuse_jax.data.cascade_protocols import load_cascade_corpus
 from textfuse_jax.data.cascade_sets import SOURCES as CASCADES
+from textfuse_jax.data.checks import normalised
 from textfuse_jax.data.corpus import TRAIN, VALIDATION, Corpus, DataNotFound, Split, strata
 from textfuse_jax.data.pipeline import Batches, evaluation_batches, train_batches
 from textfuse_jax.data.sources import load
@@ -100,7 +101,7 @@ class Material:
 
     def folds(self, config) -> Folds:
         """Parts of the training split, each with every class in proportion; a trial is validated on its own part."""
-        fold = folds_of(self.corpus.train.labels, config.data.folds, data_seed(config))
+        fold = folds_of(self.corpus.train, config.data.folds, data_seed(config))
         return Folds("train", np.where(fold == np.arange(config.data.folds)[:, None], VALIDATION, TRAIN).astype(np.int8))
 
     def make_model(self, config) -> TextGraphClassifier:
@@ -153,13 +154,14 @@ class Material:
         return params, {"architecture": dataclasses.asdict(self.encoder.architecture)}
 
 
-def folds_of(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """The fold 0..folds-1 of each document, int32 [n]; each fold holds each class in proportion."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    order = order[np.argsort(strata(labels)[order], kind="stable")]
+def folds_of(split: Split, folds: int, seed: int) -> np.ndarray:
+    """The fold 0..folds-1 of each document, int32 [n]; each fold holds each class in proportion, copies of a text lie in one."""
+    order = np.random.default_rng(seed).permutation(len(split))
+    order = order[np.argsort(strata(split.labels)[order], kind="stable")]
     fold = np.empty(len(order), np.int32)
     fold[order] = np.arange(len(order)) % folds
-    return fold
+    first: dict[str, int] = {}
+    return fold[[first.setdefault(normalised(text), i) for i, text in enumerate(split.texts)]]
 
 
 def prepare(
