@@ -120,7 +120,7 @@ def transfer(stage: str, shots: int) -> Callable[[ConfigDict, setup.Material], O
 def features(config: ConfigDict, encoder: setup.TextEncoder, material: setup.Material, shots: int) -> dict:
     """The stage's document means of the splits that are read."""
     splits = ("train", "validation", "test") if shots else ("validation", "test")
-    return {split: setup.cached_features(config, split, encoder, material.encoded[split], print) for split in splits}
+    return setup.cached_features(config, encoder, {split: material.encoded[split] for split in splits}, print)
 
 
 def nearest(config: ConfigDict, material: setup.Material) -> Outcome:
@@ -129,7 +129,7 @@ def nearest(config: ConfigDict, material: setup.Material) -> Outcome:
     name = pathlib.Path(config.data.path).name.removesuffix(".csv.gz")
     texts = [DESCRIPTIONS[name][label] for label in corpus.class_names]
     encoded = setup.encode_split(config, material.encoder.tokenizer, texts)
-    anchors = setup.cached_features(config, "descriptions", material.encoder, encoded, print)[TAP]
+    anchors = setup.cached_features(config, material.encoder, {"descriptions": encoded}, print)["descriptions"][TAP]
     anchors = np.asarray(anchors, np.float32)
     anchors /= np.linalg.norm(anchors, axis=1, keepdims=True)
 

@@ -25,12 +25,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import filelock
+import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from textfuse_jax.in_flight import in_flight
 from textfuse_jax.segments import units_of
 from textfuse_jax.types import TokenRows, parse_tap
 
@@ -63,6 +65,7 @@ def extract(
     encoder: str,
     width: int,
     precision: str = "float32",
+    together: int = 2,
     progress: bool = True,
     say: Callable[[str], None] = print,
 ) -> dict[str, Float[np.memmap, "k d"]]:
@@ -73,7 +76,7 @@ def extract(
 
     Args:
       folder: of one split's features; made where it isn't there.
-      apply: the encoder with frozen parameters, best compiled by the caller.
+      apply: the encoder with frozen parameters, best compiled by the caller; called by several threads.
       batch: the rows of each batch; together the batches hold every piece once.
       pieces: of each batch, the indices in ``encoded`` of its pieces by row and slot, as in ``data.packing.Plan``.
       encoded: the pieces.
@@ -81,6 +84,7 @@ def extract(
       encoder: whatever determines the features beside the texts: ``checkpoints.fingerprint`` and the compute dtype.
       width: feature width d.
       precision: "float32" or "float16" (half the disk, 3 decimal digits).
+      together: batches under way at once.
       progress: show documents a second and time left on stderr.
       say: takes a line when features are found, resumed or damaged.
 
@@ -90,8 +94,8 @@ def extract(
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    sizes = {tap: int(encoded.unit_bounds(parse_tap(tap)[1])[-1]) for tap in taps}
-    for tap, size in sizes.items():
+    shapes = _shapes(encoded, taps, width)
+    for tap, (size, _) in shapes.items():
         if not size:
             raise ValueError(f"tap {tap!r}: no document has a unit of this scale; are all texts empty?")
     times = np.bincount(np.concatenate(list(pieces)), minlength=len(encoded.counts["document"]))
@@ -111,12 +115,12 @@ def extract(
             journal.unlink(missing_ok=True)
             say(f"features: {folder}")
             return _open(folder, taps)
-        shapes = {tap: (sizes[tap], width) for tap in stale}
+        shapes = {tap: shapes[tap] for tap in stale}
         done = None if known.keys() & set(stale) else _resumed(folder, key, shapes, len(pieces), say)
         if done is None:
             journal.unlink(missing_ok=True)  # it tells of arrays that are about to change
             done = _undamaged(folder, {tap: damaged.get(tap) for tap in stale}, pieces, encoded, say)
-        _check_disk(folder, [folder / _file(tap) for tap in stale], shapes.values(), precision)
+        check_disk(folder, _bytes_lacking(folder, shapes, precision))
         for tap, shape in shapes.items():
             if not (folder / _file(tap)).exists():
                 np.lib.format.open_memmap(folder / _file(tap), "w+", np.dtype(precision), shape)
@@ -127,7 +131,7 @@ def extract(
         if todo:  # else only the manifest is missing
             with journal.open("a", encoding="utf-8") as log:
                 files = {tap: np.load(folder / _file(tap), mmap_mode="r+") for tap in stale}
-                _fill(files, apply, batch, pieces, todo, encoded, progress, log)
+                _fill(files, apply, batch, pieces, todo, encoded, together, progress, log)
         known |= {tap: _checksums(folder / _file(tap)) for tap in stale}
         _write(folder / "manifest.json", json.dumps(key | {"crc32": known}, indent=1) + "\n")
         journal.unlink()
@@ -188,7 +192,7 @@ def _parsed(line: str) -> dict | None:
         return None
 
 
-def _fill(files, apply, batch, pieces, todo: list[int], encoded: Encoded, progress: bool, log) -> None:
+def _fill(files, apply, batch, pieces, todo: list[int], encoded: Encoded, together: int, progress: bool, log) -> None:
     """Writes the units of each batch to their places; a row holds them in the order of its slots, padding at its end."""
     bounds = {tap: encoded.unit_bounds(parse_tap(tap)[1]) for tap in files}
     done: list[int] = []
@@ -213,18 +217,15 @@ def _fill(files, apply, batch, pieces, todo: list[int], encoded: Encoded, progre
         if len(done) == FLUSH_EVERY:
             flush()
 
+    def encode(number: int) -> tuple[TokenRows, Mapping[str, Array]]:
+        rows = batch(number)
+        return rows, jax.block_until_ready(apply(rows))
+
     with _progress(progress) as bar:
         task = bar.add_task("encoding", total=sum(len(pieces[b]) for b in todo))
-        waiting: tuple | None = None  # one batch behind: the host stores and packs while the device computes
-        for number in todo:
-            rows = batch(number)
-            features = apply(rows)
-            if waiting:
-                store(*waiting)
-                bar.advance(task, len(pieces[waiting[0]]))
-            waiting = (number, rows, features)
-        store(*waiting)
-        bar.advance(task, len(pieces[waiting[0]]))
+        for number, (rows, features) in in_flight(encode, todo, together):
+            store(number, rows, features)
+            bar.advance(task, len(pieces[number]))
     flush()
 
 
@@ -288,9 +289,27 @@ def digest(encoded: Encoded) -> str:
     return total.hexdigest()
 
 
-def _check_disk(folder: pathlib.Path, files: Sequence[pathlib.Path], shapes, precision: str) -> None:
-    """Raises OSError where the arrays that aren't there yet would not fit on the disk."""
-    size = sum(np.dtype(precision).itemsize * math.prod(shape) for file, shape in zip(files, shapes) if not file.exists())
+def bytes_lacking(folder: pathlib.Path, encoded: Encoded, taps: Sequence[str], width: int, precision: str) -> int:
+    """What ``extract`` would still write below ``folder``, which needn't be there."""
+    return _bytes_lacking(folder, _shapes(encoded, taps, width), precision)
+
+
+def _bytes_lacking(folder: pathlib.Path, shapes: Mapping[str, tuple[int, int]], precision: str) -> int:
+    """Of arrays that are there, what the disk holds none of yet: they are sparse until their batches are stored."""
+    found = 0
+    for tap, shape in shapes.items():
+        path = folder / _file(tap)
+        held = getattr(path.stat(), "st_blocks", 0) * 512 if path.exists() else 0
+        found += max(0, np.dtype(precision).itemsize * math.prod(shape) - held)
+    return found
+
+
+def _shapes(encoded: Encoded, taps: Sequence[str], width: int) -> dict[str, tuple[int, int]]:
+    return {tap: (int(encoded.unit_bounds(parse_tap(tap)[1])[-1]), width) for tap in taps}
+
+
+def check_disk(folder: pathlib.Path, size: int) -> None:
+    """Raises OSError where so many bytes would not fit on the disk that holds ``folder``."""
     free = shutil.disk_usage(folder).free
     if size > free * (1 - _SPARE):
         raise OSError(

@@ -314,4 +314,5 @@ def _encoded(config, encoder, name: str, texts: Sequence[str], taps: Sequence[st
     parts = setup.encode_split(config, encoder.tokenizer, texts)
     if len(parts) != len(texts):
         raise ConfigError('config.data.long_documents must be "truncate" for cascades: a post is one vector')
-    return setup.cached_features(config, f"{name.split(':')[0]}-posts", encoder, parts, say, taps)
+    name = f"{name.split(':')[0]}-posts"
+    return setup.cached_features(config, encoder, {name: parts}, say, taps)[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -30,14 +31,16 @@ class Compiled:
         self._programs: dict[tuple, Any] = {}
         self._name, self._say = name, say
         self.seconds = 0.0
+        self._lock = threading.Lock()  # two threads that meet a new shape compile it once
 
     def __call__(self, state: Any, rows: TokenRows | CascadeRows, *rest: Any) -> Any:
         shape = tuple(x.shape for x in jax.tree.leaves(rows))
-        if shape not in self._programs:
-            start = time.perf_counter()
-            self._programs[shape] = self._mapped.lower(state, rows, *rest).compile()
-            self.seconds += (took := time.perf_counter() - start)
-            self._say(f"compiled {self._name} for rows {rows.document.shape} in {took:.1f} s")
+        with self._lock:
+            if shape not in self._programs:
+                start = time.perf_counter()
+                self._programs[shape] = self._mapped.lower(state, rows, *rest).compile()
+                self.seconds += (took := time.perf_counter() - start)
+                self._say(f"compiled {self._name} for rows {rows.document.shape} in {took:.1f} s")
         return self._programs[shape](state, rows, *rest)
 
     def __len__(self) -> int:

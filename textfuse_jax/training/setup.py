@@ -23,7 +23,7 @@ from textfuse_jax.data.sources import load
 from textfuse_jax.data.tokenize import Encoded, encode
 from textfuse_jax.encoders import architecture as shapes
 from textfuse_jax.encoders.architecture import Architecture
-from textfuse_jax.encoders.cache import digest, extract
+from textfuse_jax.encoders.cache import bytes_lacking, check_disk, digest, extract
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound, fingerprint, locate
 from textfuse_jax.encoders.encoder import CachedEncoder, Encoder
 from textfuse_jax.encoders.linear import rounded_kernels
@@ -31,6 +31,7 @@ from textfuse_jax.encoders.tokenizers import load_tokenizer, pad_id, save_tokeni
 from textfuse_jax.encoders.weights import load_params
 from textfuse_jax.models.classifier import TextGraphClassifier, build_model, taps_of
 from textfuse_jax.training import contrastive
+from textfuse_jax.training.compilation import Compiled
 from textfuse_jax.training.drawings import text_graphs
 from textfuse_jax.training.material import Folds
 from textfuse_jax.training.optimizer import depth_of
@@ -193,7 +194,8 @@ def prepare(
     encoder = contrastive.stage(config, encoder, deepest(config), encoded["train"], corpus.train.labels, workdir, stop, say)
     features = {}
     if config.encoder.mode == "cached":
-        features = {name: cached_features(config, f"{corpus.name}-{name}", encoder, encoded[name], say) for name in splits}
+        found = cached_features(config, encoder, {f"{corpus.name}-{name}": encoded[name] for name in splits}, say)
+        features = dict(zip(splits, found.values()))
     return Material(corpus, encoder, encoded, features)
 
 
@@ -334,52 +336,63 @@ def predictor(model: TextGraphClassifier) -> Callable:
 
 
 def cached_features(
-    config, name: str, encoder: TextEncoder, encoded: Encoded, say: Callable, taps: Sequence[str] | None = None
-) -> Features:
-    """The frozen encoder's features of some texts, from the cache or computed now, tap -> float[units, d] on disk.
+    config, encoder: TextEncoder, texts: Mapping[str, Encoded], say: Callable, taps: Sequence[str] | None = None
+) -> dict[str, Features]:
+    """The frozen encoder's features of texts, from the cache or computed now, name -> tap -> float[units, d] on disk.
 
     Args:
-      name: of the texts, for the folder: corpus and split.
-      say: takes a line about what was found.
+      texts: by a name for their folder, corpus and split.
+      say: takes lines about what was found and what has to be written.
       taps: None: those that ``config.model`` reads.
 
     Of several processes one computes, with its own devices; the others wait and read.
 
     Raises:
-      ConfigError: they would not fit on the disk; nothing was computed.
+      ConfigError: they would not all fit on the disk; nothing was computed.
     """
     mesh = own_mesh()
-    e = config.encoder
+    e, a = config.encoder, encoder.architecture
     taps = tuple(taps or taps_of(config.model))
-    module = Encoder(encoder.architecture, taps, frozen_layers=encoder.architecture.layers + 1, dtype=jnp.dtype(e.dtype))
+    module = Encoder(a, taps, frozen_layers=a.layers + 1, dtype=jnp.dtype(e.dtype), fused=e.fused_attention)
     params = replicate({"params": rounded_kernels(encoder.params, jnp.dtype(e.dtype))}, mesh)
-    forward = jax.jit(lambda p, rows: module.apply(p, rows, train=False)[0])
-    tokens = config.data.eval_tokens_per_batch
-    batches = evaluation_batches(
-        encoded,
-        np.zeros(encoded.examples, np.int32),
-        row_lengths=config.data.row_lengths,
-        tokens_per_batch=tokens,
-        rows_multiple=mesh.size,
-    )
-    (once,) = batches.plans
+    forward = Compiled(jax.jit(lambda p, rows: module.apply(p, rows, train=False)[0]), "encoder", say)
     root = pathlib.Path(e.cache_dir) if e.cache_dir else pathlib.Path.home() / ".cache" / "textfuse_jax"
-    safe = name.replace(":", "_").replace("/", "_")
     made_by = f"{encoder.fingerprint[:12]}-{e.dtype}-{e.cache_dtype}"
-    folder = root / f"{safe}-{digest(encoded)[:12]}-{made_by}"  # runs on other training rows share a test split
-    try:
+    folders = {  # by their texts: runs on other training rows share a test split
+        name: root / f"{name.replace(':', '_').replace('/', '_')}-{digest(encoded)[:12]}-{made_by}"
+        for name, encoded in texts.items()
+    }
+
+    def features_of(name: str, encoded: Encoded) -> Features:
+        batches = evaluation_batches(
+            encoded,
+            np.zeros(encoded.examples, np.int32),
+            row_lengths=config.data.row_lengths,
+            tokens_per_batch=config.data.eval_tokens_per_batch,
+            rows_multiple=mesh.size,
+        )
+        (once,) = batches.plans
         return extract(
-            folder,
+            folders[name],
             lambda rows: forward(params, spread(rows, mesh)),
             batches.batch,
             [once.pieces[once.bounds[b] : once.bounds[b + 1]] for b in range(once.batches)],
             encoded,
             taps,
             encoder=" ".join(filter(None, (encoder.fingerprint, e.dtype, e.fused_attention))),
-            width=encoder.architecture.width,
+            width=a.width,
             precision=e.cache_dtype,
+            together=2 if mesh.size == 1 else 1,
             progress=leads(),
             say=say,
         )
+
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lacking = sum(bytes_lacking(folders[name], encoded, taps, a.width, e.cache_dtype) for name, encoded in texts.items())
+        if lacking:
+            say(f"features: {lacking / 1e9:.2f} GB to write below {root}")
+        check_disk(root, lacking)
+        return {name: features_of(name, encoded) for name, encoded in texts.items()}
     except OSError as error:
         raise ConfigError(f"config.encoder.cache_dir: {error}") from error
