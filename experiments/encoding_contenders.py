@@ -29,13 +29,14 @@ from textfuse_jax.encoders.linear import rounded_kernels
 from textfuse_jax.encoders.tokenizers import load_tokenizer
 from textfuse_jax.encoders.weights import load_params
 from textfuse_jax.evaluation.records import environment
+from textfuse_jax.in_flight import in_flight
 from textfuse_jax.types import tap_name
 
 Encode = Callable[[Sequence[str]], Float[np.ndarray, "n l d"]]
 
 DTYPES = ("bfloat16", "float32")
 MAX_LENGTH = 128
-TOKENS_PER_BATCH, ROW_LENGTHS = 2048, (64, 96)  # ours; beside rows of the longest text. Attention costs in proportion to a row
+TOKENS_PER_BATCH, ROW_LENGTHS = 1024, (64, 96)  # ours; beside rows of the longest text. Attention costs in proportion to a row
 BATCH = 32  # theirs
 THEIRS = {
     "torch_arrival_float32": "transformers + PyTorch float32, batches as texts come",
@@ -87,8 +88,8 @@ class Ours:
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         means = np.empty((len(texts), len(self._taps), self.architecture.width), np.float32)
-        for rows in self.batches(texts)[0]:
-            features, held = self.forward(rows), rows.example >= 0
+        for rows, features in in_flight(lambda rows: jax.block_until_ready(self.forward(rows)), self.batches(texts)[0]):
+            held = rows.example >= 0
             for layer, tap in enumerate(self._taps):
                 means[rows.example[held], layer] = np.asarray(features[tap])[held]
         return means
@@ -110,6 +111,14 @@ def padded_batches(
         ids = np.full(mask.shape, tokenizer.pad_token_id, np.int64)
         ids[mask] = np.concatenate([tokens[i] for i in index])
         yield index, ids, mask.astype(np.int64)
+
+
+def all_cores() -> int:
+    """Lets PyTorch use as many threads as this process may use cores; returns how many."""
+    import torch
+
+    torch.set_num_threads(environment()["cpu"]["count"])
+    return torch.get_num_threads()
 
 
 def _layer_means(folder: pathlib.Path):

@@ -101,9 +101,9 @@ def _run(config: ConfigDict, text: str, workdir: pathlib.Path, resume: bool, say
         part = with_fields(config, fixed)
         try:
             program = Trials(part, setup.prepare(part, corpus, say, run=workdir), list(trials[0]), len(trials), say)
-            found = program.run(trials)
-        except ValueError as error:
+        except ValueError as error:  # parts or data that the config joins wrongly
             raise ConfigError(f"--sweep, {fixed or 'every trial'}: {error}") from error
+        found = program.run(trials)
         for result in found:
             result["trial"] = fixed | result["trial"]
             if not done:

@@ -11,10 +11,13 @@ import pytest
 from configs import quickstart
 from tests.launching import SMALL, launch, write_corpus
 from textfuse_jax.config import ConfigError
+from textfuse_jax.evaluation.metrics import selection_metrics
 from textfuse_jax.experiment import read_config
 from textfuse_jax.sweeping import run_sweep
 from textfuse_jax.training import setup, sweep
-from textfuse_jax.training.progress import Interrupted
+from textfuse_jax.training.inference import to_probabilities
+from textfuse_jax.training.loop import train
+from textfuse_jax.training.progress import Interrupted, StopSignals
 
 AXES = (
     "seed=0..1; optimizer.learning_rate=1e-3,1e-2; model.head_args.dropout=0.1,0.3; model.pooling_args.alpha=0.2; "
@@ -54,6 +57,45 @@ def test_a_trial_among_many_ends_as_it_does_alone(setting):
         assert one["best_step"] == results[i]["best_step"] and one["trial"] == trials[i]
         np.testing.assert_allclose(one["validation"]["nll"], results[i]["validation"]["nll"], rtol=1e-5)
         np.testing.assert_allclose(alone.test_logits()[0], logits[i], atol=1e-4)
+
+
+def test_trials_in_parts_and_in_the_plain_loop_end_alike(setting, tmp_path):
+    config, material = setting
+    trials = [{"seed": seed, "optimizer.learning_rate": rate} for seed in (0, 1) for rate in (1e-3, 1e-2)]
+    whole = sweep.Trials(config, material, list(trials[0]), len(trials), quiet)
+    results, logits = whole.run(trials), whole.test_logits()
+    parts = config.copy_and_resolve_references()
+    parts.training.trials_at_once = 2
+    in_parts = sweep.Trials(parts, material, list(trials[0]), len(trials), quiet)
+    assert [r["best_step"] for r in in_parts.run(trials)] == [r["best_step"] for r in results]
+    np.testing.assert_allclose(in_parts.test_logits(), logits, atol=1e-5)
+    with StopSignals() as stop:
+        one = train(sweep.with_fields(config, trials[3]), material.corpus, tmp_path, stop, quiet)
+    np.testing.assert_allclose(one["logits"]["test"], logits[3], atol=1e-4)
+
+
+def test_each_trial_stops_by_itself_and_keeps_its_best(setting):
+    config, material = setting
+    config = config.copy_and_resolve_references()
+    config.training.total_epochs, config.training.patience, config.training.eval_every_steps = 12, 1, 1
+    trials = [{"optimizer.learning_rate": rate} for rate in (1e-4, 3e-2, 0.3)]
+    program = sweep.Trials(config, material, list(trials[0]), len(trials), quiet)
+    results, logits = program.run(trials), program.held_logits()
+    assert len({r["steps"] for r in results}) > 1
+    assert all(r["steps"] == r["best_step"] + 1 or r["steps"] == program._batches.total_steps for r in results)
+    labels = material.corpus.validation.labels
+    for result, p in zip(results, to_probabilities(logits, False)):  # the best weights, not the last, are what predicts
+        assert selection_metrics(labels, p)["nll"] == pytest.approx(result["validation"]["nll"], rel=1e-5)
+
+
+@pytest.mark.parametrize("field, values", [("loss.focal_gamma", "1.0,2.0"), ("parallel.engine", "")])
+def test_what_a_sweep_would_ignore_is_refused(setting, tmp_path, field, values):
+    config = setting[0].copy_and_resolve_references()
+    text = f"{field}={values}" if values else "seed=0..1"
+    if not values:
+        config.parallel.engine = "pmap"
+    with pytest.raises(ConfigError, match=field.split(".")[1].split("_")[0]):
+        run_sweep(config, text, tmp_path / "run", say=quiet)
 
 
 def test_folds_hold_out_what_they_train_without(setting):

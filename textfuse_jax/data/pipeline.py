@@ -10,6 +10,7 @@ import grain
 import numpy as np
 from jaxtyping import Float, Int
 
+from textfuse_jax.data.corpus import DataError
 from textfuse_jax.data.packing import Plan, Shape, assemble, check_documents, plan
 from textfuse_jax.data.tokenize import Encoded
 
@@ -93,12 +94,16 @@ class Batches:
         """Lets the next ``iter`` begin at the position that ``get_state`` told.
 
         Raises:
-          ValueError: the state is of other batches (other texts, seed, epochs or row lengths), or beyond the end.
+          DataError: the state is of other batches (other texts, seed, epochs, row lengths or rows).
+          ValueError: it is beyond the end.
         """
         if state["plans_crc32"] != self._identity:
-            raise ValueError(
+            raise DataError(
                 "the saved data position belongs to other batches: texts, seed, epochs, row_lengths or tokens_per_batch have "
-                "changed since; resume with the config of the checkpoint, or start anew without --resume"
+                "changed since, or the rows of a batch, here "
+                f"{', '.join(f'{s.rows} of {s.tokens} tokens' for s in self.shapes)}: they are a multiple of the devices and of "
+                "training.accumulate. Resume with the config and on a number of devices that gives the checkpoint's rows, or "
+                "start anew without --resume"
             )
         if not 0 <= state["next_step"] <= self.total_steps:
             raise ValueError(f"next_step must lie in 0..{self.total_steps}, got {state['next_step']}")

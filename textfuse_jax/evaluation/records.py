@@ -56,10 +56,13 @@ def _version(package: str) -> str | None:
 
 
 def _cpu_model() -> str:
+    """The processor's name; virtual machines hide its number ("AMD EPYC" of any year), so family and model are told too."""
     with contextlib.suppress(OSError):
-        for line in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        if "model name" in told:
+            number = f" (family {told['cpu family']}, model {told['model']})" if {"cpu family", "model"} <= told.keys() else ""
+            return told["model name"] + number
     return platform.processor() or platform.machine()
 
 

@@ -56,8 +56,8 @@ def train(
     batches = material.train_batches(config, rows_multiple=mesh.size // hosts * config.training.accumulate, **share)
     say(
         f"data: {corpus.name}, {', '.join(f'{len(split):,} {name}' for name, split in splits.items())}, "
-        f"{classes} classes; {batches.total_steps} steps, {len(batches.shapes)} shapes, padding waste {batches.waste:.1%}, "
-        f"{material.told(config)}"
+        f"{classes} classes; {batches.total_steps} steps of {' or '.join(f'{s.rows} rows of {s.tokens}' for s in batches.shapes)}"
+        f", padding waste {batches.waste:.1%}, {material.told(config)}"
     )
 
     def evaluation(name: str) -> Any:

@@ -125,7 +125,7 @@ class Trials:
       config: what the trials have in common.
       material: from ``setup.prepare``.
       fields: the traced fields that ``run`` sets.
-      count: trials a run. Where it is a multiple of the devices, they are divided over these.
+      count: trials a run. Where it is a multiple of ``config.parallel.devices``, they are divided over these.
       say: takes lines of progress.
 
     Attributes:
@@ -135,7 +135,10 @@ class Trials:
     def __init__(self, config: ConfigDict, material: Material, fields: Sequence[str], count: int, say: Callable[[str], None]):
         self.config, self.material, self.fields, self.count, self._say = config, material, tuple(fields), count, say
         self.seconds = 0.0
-        self._mesh = make_mesh(1 if count % len(jax.devices()) else 0)
+        self._mesh = make_mesh(config.parallel.devices)
+        if count % self._mesh.size:
+            say(f"{count} trials are no multiple of {self._mesh.size} devices: one device trains them")
+            self._mesh = make_mesh(1)
         self.folds = material.folds(config) if "data.fold" in self.fields else None
         own = self.folds.split if self.folds else "train"
         self._batches = material.train_batches(config, own, rows_multiple=config.training.accumulate)
@@ -339,10 +342,10 @@ class Trials:
             self._held[name] = self.material.held_batches(self.config, name)
         return self._held[name]
 
-    def _logits(self, name: str, values, weights, frozen) -> np.ndarray:
+    def _logits(self, name: str, values, weights, frozen, program: Compiled | None = None) -> np.ndarray:
         """Logits f32 [k, n, c] of a split."""
-        corpus, one = self.material.corpus, make_mesh(1)
-        forward = lambda params, rows: self._forward(params, replicate(rows, self._mesh))  # noqa: E731
+        corpus, one, program = self.material.corpus, make_mesh(1), program or self._forward
+        forward = lambda params, rows: program(params, replicate(rows, self._mesh))  # noqa: E731
         size, lead = len(self.material.split(name)), (len(next(iter(values.values()))),)
         batches = self._batches_of(name)
         return predict_logits(forward, (values, weights, frozen), batches, size, len(corpus.class_names), one, lead)
@@ -373,13 +376,11 @@ class Trials:
           chosen: the trials that read it; None: all.
         """
         values, weights, frozen = self._best
-        if chosen is not None:
-            of_chosen = jax.tree.map(lambda x: np.asarray(x)[np.asarray(chosen)], (values, weights))
-            values, weights = replicate(of_chosen, self._mesh)
-            self._forward = Compiled(
-                jax.jit(self._all_forward), "evaluation of the chosen", self._say
-            )  # of another number of trials
-        return self._logits(self.test_split, values, weights, frozen)
+        if chosen is None:
+            return self._logits(self.test_split, values, weights, frozen)
+        of_chosen = jax.tree.map(lambda x: np.asarray(x)[np.asarray(chosen)], (values, weights))
+        forward = Compiled(jax.jit(self._all_forward), "evaluation of the chosen", self._say)  # of another number of trials
+        return self._logits(self.test_split, *replicate(of_chosen, self._mesh), frozen, forward)
 
     @property
     def test_split(self) -> str:
@@ -443,6 +444,10 @@ def check_axes(config: ConfigDict, axes: Mapping[str, Sequence[Any]]) -> None:
             if not isinstance(part, ConfigDict) or step not in part:
                 raise ConfigError(f"--sweep: config.{field} is no field; config has no {step!r} there")
             part = part[step]
+    if "loss.focal_gamma" in axes and config.loss.name != "focal":
+        raise ConfigError(f'--sweep: loss.focal_gamma changes nothing unless loss.name is "focal", got {config.loss.name!r}')
+    if config.parallel.engine != "jit" or config.parallel.sharding:
+        raise ConfigError('--sweep divides trials over devices: config.parallel.engine must be "jit", parallel.sharding empty')
     if "data.fold" in axes and (config.data.source not in CASCADES or config.cascades.protocol == "folds"):
         if config.data.folds < 2:
             raise ConfigError("--sweep over data.fold needs --config.data.folds=K with K >= 2, got " + str(config.data.folds))
