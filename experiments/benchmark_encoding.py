@@ -62,11 +62,13 @@ FIGURE_PATH = flags.DEFINE_string("figure", str(FIGURE), "where --growth draws")
 PROFILE = flags.DEFINE_bool("profile", False, "print where the time of one batch goes, and end")
 MEMORY_OF = flags.DEFINE_string("memory_of", "", "for the benchmark's own use: print the peak memory of this contender, in MB")
 ONNX_FILE = flags.DEFINE_string("onnx_file", "", "for the benchmark's own use: the exported model")
+MAX_LENGTH = flags.DEFINE_integer("max_length", peers.MAX_LENGTH, "for the benchmark's own use: where texts are cut, in tokens")
 
 
-def peak_memory(name: str, onnx_file: str, texts: Sequence[str]) -> float | None:
+def peak_memory(name: str, onnx_file: str, texts: Sequence[str], max_length: int = peers.MAX_LENGTH) -> float | None:
     """Peak memory in MB of a fresh process that encodes the texts; None where the system doesn't tell."""
-    command = [sys.executable, "-m", "experiments.benchmark_encoding", f"--memory_of={name}", f"--onnx_file={onnx_file}"]
+    given = [f"--memory_of={name}", f"--onnx_file={onnx_file}", f"--max_length={max_length}"]
+    command = [sys.executable, "-m", "experiments.benchmark_encoding", *given]
     done = subprocess.run(command, cwd=ROOT, input=json.dumps(list(texts)), stdout=subprocess.PIPE, text=True, check=True)
     told = done.stdout.split()[-1]
     return None if told == "unknown" else float(told)
@@ -74,7 +76,7 @@ def peak_memory(name: str, onnx_file: str, texts: Sequence[str]) -> float | None
 
 def tell_memory(name: str) -> None:
     """What ``peak_memory`` reads; texts come from standard input."""
-    peers.make(name, ONNX_FILE.value)(json.load(sys.stdin))
+    peers.make(name, ONNX_FILE.value, MAX_LENGTH.value)(json.load(sys.stdin))
     print(records.peak_memory() or "unknown")
 
 
@@ -181,6 +183,7 @@ def growth_line(texts: Sequence[str]) -> dict:
             encode[case](given[case])
             times[case].append(time.perf_counter() - start)
     median = {case: statistics.median(values) for case, values in times.items()}
+    peak = {case: peak_memory(case[0], "", given[case], case[2] if case[1] == "tokens" else peers.MAX_LENGTH) for case in cases}
     by_count = {name: [median[name, "documents", count] for count in counts] for name in names}
     by_length = {name: [median[name, "tokens", length] for length in lengths] for name in names}
     per_text = {name: [1e3 * t / len(long) for t in times] for name, times in by_length.items()}
@@ -197,6 +200,8 @@ def growth_line(texts: Sequence[str]) -> dict:
         **{f"slope_documents_{name}": round(costs.slope(counts, times), 3) for name, times in by_count.items()},
         **{f"ms_per_document_by_tokens_{name}": [round(t, 2) for t in times] for name, times in per_text.items()},
         **{f"slope_tokens_{name}": round(costs.slope(lengths, times), 3) for name, times in per_text.items()},
+        **{f"peak_mb_by_documents_{name}": [peak[name, "documents", count] for count in counts] for name in names},
+        **{f"peak_mb_by_tokens_{name}": [peak[name, "tokens", length] for length in lengths] for name in names},
     }
 
 
@@ -238,7 +243,7 @@ def main(_: list[str]) -> None:
         return print_profile(corpus.test.texts[:256])
     texts, git = corpus.test.texts[: DOCUMENTS.value], environment()["git"]
     shared = {"documents": len(texts), "rounds": ROUNDS.value, "hardware": hardware(environment())}
-    shared |= {"commit": git["commit"], "dirty": git["dirty"]}
+    shared |= {"commit": git["commit"], "dirty": git["dirty"], "torch_threads": peers.all_cores()}
 
     def record(line: dict) -> None:
         print(line, flush=True)

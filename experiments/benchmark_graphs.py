@@ -87,7 +87,7 @@ class Problem:
 
 def hashed(texts: Sequence[str]) -> np.ndarray:
     """Words hashed into 384 columns, f32 [k, 384], unit length."""
-    return HashingVectorizer(n_features=384).transform(texts).toarray().astype(np.float32)
+    return HashingVectorizer(n_features=384, dtype=np.float32).transform(texts).toarray()
 
 
 def phrases_of_ag_news(documents: int = 6400, words: int = 4) -> Cascades:
@@ -278,7 +278,7 @@ def compare(name: str) -> dict:
         "nodes": len(problem.cascades.texts),
         "rounds": ROUNDS.value,
         "hardware": hardware(environment()),
-        "commit": environment()["git"]["commit"],
+        **dict(zip(("commit", "dirty"), records.commit())),
         "logits_apart": check_parity(problem),
     }
     try:

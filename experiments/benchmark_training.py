@@ -8,7 +8,8 @@ Theirs, float32, AdamW, dropout, batches of 32 sorted by length and padded to th
 PyTorch and PyTorch Geometric (``pyramid_reference``), whose logits must agree with ours to 1e-3 with the same weights.
 Tokenised beforehand on both sides; collating and packing are in the time. Each round trains every side on a fifth of an epoch, in
 alternating order; a line of ``experiments/results/benchmark_training.jsonl`` holds the medians over rounds and the median of the
-rounds' ratios. Needs requirements-dev.txt. Takes about 6 minutes on 2 cores.
+rounds' ratios. Peak memory is that of a process of its own that trains one part (JAX is loaded on either side). Needs
+requirements-dev.txt. Takes about 6 minutes on 2 cores.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import dataclasses
 import gc
 import pathlib
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -25,6 +28,7 @@ import numpy as np
 from absl import app, flags
 
 from configs import agnews_pyramid
+from experiments.encoding_contenders import all_cores
 from experiments.workload import make_workload
 from textfuse_jax.data.pipeline import evaluation_batches
 from textfuse_jax.encoders.checkpoints import locate
@@ -41,6 +45,7 @@ TOLERANCE = 1e-3
 DOCUMENTS = flags.DEFINE_integer("documents", 2000, "texts trained on, divided into as many parts as rounds")
 ROUNDS = flags.DEFINE_integer("rounds", 5, "alternations")
 OUTPUT = flags.DEFINE_string("output", str(RESULTS), "file the JSON lines are appended to")
+MEMORY_OF = flags.DEFINE_string("memory_of", "", "(the benchmark's own use) side whose peak memory to print")
 
 
 @dataclasses.dataclass
@@ -154,6 +159,13 @@ def logits_apart(corpus) -> float:
     return float(np.abs(mine - other).max())
 
 
+def memory_of(side: str) -> int:
+    """Peak memory in MB of a process of its own that trains one part."""
+    sizes = [f"--documents={DOCUMENTS.value}", f"--rounds={ROUNDS.value}"]
+    command = [sys.executable, "-m", "experiments.benchmark_training", *sizes, f"--memory_of={side}"]
+    return int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[-1])
+
+
 def main(_: list[str]) -> None:
     """Alternates, prints and appends one line a comparison."""
     keep_freed_memory()  # of the process, so both sides gain
@@ -161,11 +173,18 @@ def main(_: list[str]) -> None:
     config.data.train_rows, config.data.validation_rows, config.data.test_rows = DOCUMENTS.value, 100, 100
     corpus = setup.load_corpus(config)
     parts = np.array_split(np.arange(len(corpus.train)), ROUNDS.value)
+    if MEMORY_OF.value:
+        side = MEMORY_OF.value
+        run = theirs(corpus, parts, side == "torch_pyg") if "torch" in side else ours(side, corpus, ROUNDS.value).run
+        run(0)
+        print(peak_memory())
+        return
     facts = environment()
     apart = logits_apart(corpus)
     print(f"whole models with the same weights: logits within {apart:.1e}", flush=True)
     if not apart < TOLERANCE:
         raise SystemExit(f"the two models differ by {apart:.1e} > {TOLERANCE}: speeds would compare different things")
+    threads, memory = all_cores(), {side: memory_of(side) for side in ("bfloat16", "float32", "torch", "torch_pyg")}
     reference = {"torch": theirs(corpus, parts, whole=False), "torch_pyg": theirs(corpus, parts, whole=True)}
     for dtype in ("bfloat16", "float32"):
         mine = ours(dtype, corpus, ROUNDS.value)
@@ -186,9 +205,11 @@ def main(_: list[str]) -> None:
                 "padding_waste": round(mine.waste, 4),
                 "compilations": mine.compilations(),
                 "logits_apart": apart,
-                "peak_memory_mb": peak_memory(),
+                "peak_memory_mb": {"ours": memory[dtype], "theirs": memory[other]},
+                "torch_threads": threads,
                 "hardware": hardware(facts),
                 "commit": facts["git"]["commit"],
+                "dirty": facts["git"]["dirty"],
             }
             print(record, flush=True)
             append_result(OUTPUT.value, record)

@@ -34,6 +34,8 @@ HIGHLIGHTS = (
     ("train_gat_vs_pyg_eager", "GAT on cascades", "PyTorch Geometric"),
     ("train_gcn_trials_vs_pyg_eager", "GCN, 5 folds x 5 seeds together", "PyTorch Geometric, one by one"),
     ("sweep_160_trials_linear_head_vs_one_by_one", "160 trials of a linear head as one program", "the same step, one by one"),
+    ("sweep_160_trials_hidden_layer_vs_one_by_one", "160 trials of a hidden layer as one program", "the same step, one by one"),
+    ("sweep_160_trials_graph_model_vs_one_by_one", "160 trials of a graph model as one program", "the same step, one by one"),
 )
 """Names of recorded comparisons, what ours and what theirs is."""
 METRICS = (("accuracy", "accuracy"), ("f1_macro", "macro-F1"), ("precision_macro", "precision"), ("auc_ovr", "AUC"))
@@ -104,13 +106,15 @@ def comparisons(runs: list[dict]) -> str:
 
 
 def newest(pattern: str, name: str | None = None) -> list[dict]:
-    """The newest line of each comparison on each hardware in the files of that pattern; of ``name`` all of the newest commit."""
+    """The newest line of more than one round of each comparison on each hardware in the files of that pattern; of ``name`` all of
+    the newest commit."""
     records = [r for path in sorted(RESULTS.glob(pattern)) for r in read_results(path)]
     if name:
         mine = [r for r in records if r["name"] == name]
         last = [r for r in mine if r["commit"] == mine[-1]["commit"]]
         return list({(r.get("scaling"), r.get("engine"), r.get("devices")): r for r in last}.values())
-    return list({(r["name"], r["hardware"]): r for r in records if "ratio" in r}.values())
+    found = {(r["name"], r["hardware"]): r for r in records if "ratio" in r and r.get("rounds", 2) > 1}  # one round is no median
+    return list(found.values())
 
 
 def leading(runs: list[dict]) -> list[dict]:
@@ -120,8 +124,9 @@ def leading(runs: list[dict]) -> list[dict]:
 
 
 def highlights(records: list[dict]) -> str:
-    """The comparisons of the README, in words: a row a comparison, a column a machine."""
-    machines = list(dict.fromkeys(r["hardware"] for r in records if r["name"] in {name for name, *_ in HIGHLIGHTS}))
+    """The comparisons of the README, in words: a row a comparison, a column for each of the two machines measured last."""
+    shown = {name for name, *_ in HIGHLIGHTS}
+    machines = list(dict.fromkeys(r["hardware"] for r in records if r["name"] in shown))[-2:]
     found = {(r["name"], r["hardware"]): r for r in records}
     rows = []
     for name, ours, theirs in HIGHLIGHTS:
@@ -138,10 +143,18 @@ def told(value: float | None, form: str) -> str:
 
 def benchmark_table(records: list[dict]) -> str:
     """Speed beside what a user would pick instead."""
-    header = ["comparison", "ours", "theirs", "ratio", "unit", "peak memory, MB", "hardware"]
+    header = ["comparison", "ours", "theirs", "ratio", "unit", "peak memory, MB", "documents, rounds", "commit", "hardware"]
     records = sorted(records, key=lambda r: (r["name"].partition("_vs_")[0], r["name"]))  # stable: hardware as it came
     rows = [[r["name"], *(told(r[k], form) for k, form in (("ours", ","), ("theirs", ","), ("ratio", ".2f")))] for r in records]
-    return markdown_table(header, [[*row, r["unit"], memory(r), r["hardware"]] for row, r in zip(rows, records)])
+    about = [
+        [
+            f"{r['documents']:,}, {r['rounds']}" if "documents" in r else "–",
+            (r["commit"] or "none")[:7] + "*" * bool(r.get("dirty")),
+        ]
+        for r in records
+    ]
+    whole = [[*row, r["unit"], memory(r), *more, r["hardware"]] for row, r, more in zip(rows, records, about)]
+    return markdown_table(header, whole) + "\n\n`*`: with uncommitted changes. Rows of older commits are of older code."
 
 
 def memory(record: dict) -> str:
@@ -164,14 +177,17 @@ def scaling_tables() -> str:
         "documents/s",
         "efficiency",
         "step, ms",
-        "input, ms",
+        "compute, ms",
         "collective, ms",
+        "input, ms",
+        "GFLOP, GB a device",
         "MFU",
         "peak, MB",
     ]
     rows = [
         [p["scaling"], p["engine"], f"{p['devices']}{' virtual' if p['virtual'] else ''}", f"{p['documents_per_second']:.1f}"]
-        + [f"{p['efficiency']:.2f}", f"{p['step_ms']:.0f}", f"{p['input_ms']:.1f}", f"{p['collective_ms']:.0f}"]
+        + [f"{p['efficiency']:.2f}", f"{p['step_ms']:.0f}", f"{max(0, p['step_ms'] - p['collective_ms']):.0f}"]
+        + [f"{p['collective_ms']:.0f}", f"{p['input_ms']:.1f}", f"{p['xla_gflop']:,.0f}, {p['xla_gigabytes']:,.1f}"]
         + [f"{p['model_flop_utilisation']:.0%}", f"{p['peak_memory_mb']:,}"]
         for p in points
     ]
@@ -180,15 +196,27 @@ def scaling_tables() -> str:
     if not (points and checks and projections):
         return "The scaling study: not finished."
     projection = projections[-1]
-    told = ", ".join(f"{n} devices {share:.1%}" for n, share in projection["efficiency"].items())
+    said = {
+        key: ", ".join(f"{n} devices {share:.1%}" for n, share in projection.get(key, {}).items())
+        for key in ("efficiency", "efficiency_of_assumed")
+    }
+    assumed = (
+        f" With a step of {projection['assumed_step_ms']:.0f} ms, which is an assumption of what an accelerator takes: "
+        f"{said['efficiency_of_assumed']}."
+        if said["efficiency_of_assumed"]
+        else ""
+    )
+    step = (
+        f"of {projection['step_ms']:.0f} ms, one {projection['kind']}" if "step_ms" in projection else "measured on this hardware"
+    )
     return "\n\n".join(
         [
             markdown_table(header, rows, left=3),
             "Largest relative difference of the losses of 20 steps from one device (float32, dropout 0.1, a smooth model):",
             markdown_table(["engine", "devices", "difference"], same),
-            "Projection from a step measured on this hardware, not a measurement of so many devices (weak scaling, "
-            f"{projection['bandwidth_gb_s']:.0f} GB/s a link, "
-            f"{projection['latency_us']:.0f} us a hop): {told}.",
+            f"Projection from a step {step}, not a measurement of so many devices (weak scaling, "
+            f"{projection['bandwidth_gb_s']:.0f} GB/s a link, {projection['latency_us']:.0f} us a hop, no overlap): "
+            f"{said['efficiency']}.{assumed}",
         ]
     )
 
@@ -213,7 +241,9 @@ def growth_table() -> str:
                     f"{xs[0]:,} to {xs[-1]:,}",
                     f"{times[0]:g} to {times[-1]:g} ({unit.split('_by_')[0].replace('_', ' ')})",
                 )
-                rows.append([f"encoding, {what}, {side}", span, told_times, f"{r[f'slope_{what}_{side}']:.2f}", "–", "–"])
+                peak = r.get(f"peak_mb_by_{what}_{side}")
+                held = f"{peak[0]:g} to {peak[-1]:g} (process)" if peak else "–"
+                rows.append([f"encoding, {what}, {side}", span, told_times, f"{r[f'slope_{what}_{side}']:.2f}", held, "–"])
     header = ["what grows", "from, to", "ms a step", "slope", "MB a step", "slope"]
     return markdown_table(header, rows) if rows else "Not measured."
 

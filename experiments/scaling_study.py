@@ -2,17 +2,21 @@
 
     TEXTFUSE_DATA=DIR python -m experiments.scaling_study [--devices=1,2,4,8] [--steps=6] [--dtype=bfloat16]
 
-Every point is a process of its own. Where there are fewer accelerators than a point asks for, it runs on virtual CPU devices
-of ``XLA_FLAGS=--xla_force_host_platform_device_count``: these share the machine's cores, so their speeds show overhead, not
-scaling, and the table says "virtual". What they do show: every engine on every number of devices takes the same steps; the losses
-of 20 steps at dropout 0.1 in float32, without nearest neighbours and ReLU, are compared with one device's (``--check_steps``).
+Every point is a process of its own. Where there are fewer accelerators than a point asks for, it runs on virtual CPU devices of
+``XLA_FLAGS=--xla_force_host_platform_device_count``: these share the machine's cores, so their speeds show overhead, not
+scaling, and the table says "virtual". What they do show: every engine on every number of devices takes the same steps; the
+losses of 20 steps at dropout 0.1 in float32, without nearest neighbours and ReLU, are compared with one device's
+(``--check_steps``).
 
-A point: documents/s, efficiency against one device, the time of a step, of its input (assembling and copying a batch) and of an
-all-reduce of as many bytes as the gradients, timed alone; FLOPs and bytes of a device's step from XLA's cost analysis, model
-FLOP utilisation against this machine's matrix-product rate. The projection to 8, 64 and 512 devices takes the measured step of
-one device (whatever hardware the study runs on) and models a ring all-reduce, ``2 (n-1)/n bytes / bandwidth + 2 (n-1) latency``,
-without overlap: a projection, not a measurement. JSON lines go to ``experiments/results/scaling_study.jsonl``, the figure to
-``docs/figures/scaling.png``. Takes about 20 minutes on 2 cores.
+A point: documents/s, efficiency against the fewest devices of the same kind (virtual ones are another kind than accelerators),
+the time of a step, of its input (assembling and copying a batch) and of an all-reduce of as many bytes as the gradients, timed
+alone (FSDP gathers and scatters instead: a lower bound there); what is left of the step is called compute. FLOPs and bytes of a
+device's step from XLA's cost analysis, model FLOP utilisation against the matrix-product rate measured on a device, times the
+devices (virtual devices share one machine: times one). The projection to 8, 64 and 512 devices takes the measured step of one
+device (whatever hardware the study runs on, and ``--assumed_step_ms`` beside it, since a CPU's step says little of
+accelerators) and models a ring all-reduce, ``2 (n-1)/n bytes / bandwidth + 2 (n-1) latency``, without overlap: a projection,
+not a measurement. JSON lines go to ``experiments/results/scaling_study.jsonl``, the figure to ``docs/figures/scaling.png``.
+Takes about 20 minutes on 2 cores.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ DTYPE = flags.DEFINE_string("dtype", "bfloat16", "of the products in the timed p
 ROWS = flags.DEFINE_integer("rows", 8, "rows of 128 tokens: of a batch (strong), of a device (weak)")
 BANDWIDTH = flags.DEFINE_float("bandwidth", 100.0, "GB/s each way between accelerators, for the projection")
 LATENCY = flags.DEFINE_float("latency", 5.0, "microseconds a hop, for the projection")
+ASSUMED = flags.DEFINE_float("assumed_step_ms", 5.0, "a step that is assumed, not measured, for the projection's second line")
 OUTPUT = flags.DEFINE_string("output", str(HERE / "results" / "scaling_study.jsonl"), "file the JSON lines are appended to")
 FIGURE = flags.DEFINE_string("figure", str(HERE.parent / "docs" / "figures" / "scaling.png"), "where the figure goes")
 POINT = flags.DEFINE_string("point", None, "(used by the study itself) JSON of one point to measure in this process")
@@ -87,7 +92,7 @@ def measure(point: dict) -> dict:
     for number in range(point["check_steps"]):
         state, sums = work.step(state, engine.spread(work.batches.batch(number)), work.key)
         losses.append(float(engine.get(sums)["loss"]))
-    found = {"losses": np.diff(losses).tolist()}
+    found = {"losses": np.diff(losses).tolist(), "platform": jax.devices()[0].platform}
     if not point["steps"]:
         return found
     inputs, times = [], []
@@ -129,10 +134,11 @@ def measure(point: dict) -> dict:
         "xla_gigabytes": cost.get("bytes accessed", 0.0) / 1e9,
         "model_gflop": model_flops / 1e9,
         "product_gflop_per_second": rate / 1e9,
-        "model_flop_utilisation": model_flops / seconds / rate,
+        "model_flop_utilisation": model_flops
+        / seconds
+        / (rate * (1 if jax.devices()[0].platform == "cpu" else point["devices"])),
         "parameter_megabytes": size / 1e6,
         "peak_memory_mb": peak_memory(),
-        "platform": jax.devices()[0].platform,
         "kind": jax.devices()[0].device_kind,
     }
 
@@ -149,21 +155,26 @@ def run_point(point: dict, accelerators: int) -> dict:
     return point | {"virtual": virtual} | json.loads(done.stdout.splitlines()[-1])
 
 
-def project(one: dict, devices: int) -> float:
-    """Efficiency at so many devices of weak scaling: measured compute of one, modelled ring all-reduce, no overlap."""
-    transfer = 2 * (devices - 1) / devices * one["parameter_megabytes"] / BANDWIDTH.value  # MB / (GB/s) = ms
+def project(step_ms: float, megabytes: float, devices: int) -> float:
+    """Efficiency at so many devices of weak scaling: compute of one device, modelled ring all-reduce, no overlap."""
+    transfer = 2 * (devices - 1) / devices * megabytes / BANDWIDTH.value  # MB / (GB/s) = ms
     ring = transfer + 2 * (devices - 1) * LATENCY.value / 1e3
-    return one["step_ms"] / (one["step_ms"] + ring)
+    return step_ms / (step_ms + ring)
 
 
-def draw(points: list[dict], projections: dict[int, float], path: pathlib.Path) -> None:
-    """Speed over devices for both kinds of scaling, and the breakdown of a step."""
+def compute_ms(point: dict) -> float:
+    """What of a step is not the collective, timed alone."""
+    return max(0.0, point["step_ms"] - point["collective_ms"])
+
+
+def draw(points: list[dict], projections: dict[float, dict[int, float]], path: pathlib.Path) -> None:
+    """Speed over devices for both kinds of scaling, the parts of a step (weak, jit), and the projection."""
     from textfuse_jax.evaluation import figures
 
     colours = {"jit": figures.BLUE, "fsdp": figures.GREEN, "pmap": figures.VERMILION}
     markers = {"jit": "o", "fsdp": "s", "pmap": "^"}
-    figure = figures.new_figure(11, 3.8)
-    axes = figure.subplots(1, 3)
+    figure = figures.new_figure(13.5, 3.8)
+    axes = figure.subplots(1, 4)
     virtual = any(p["virtual"] for p in points)
     for ax, kind in zip(axes, ("strong", "weak")):
         for engine, colour in colours.items():
@@ -177,8 +188,20 @@ def draw(points: list[dict], projections: dict[int, float], path: pathlib.Path) 
         ax.set_xlabel("devices")
         ax.set_ylabel("documents/s")
         ax.legend(frameon=False, fontsize=8)
-    ax = axes[2]
-    ax.plot(list(projections), list(projections.values()), "o--", color=figures.GREY)
+    ax, mine = axes[2], [p for p in points if p["engine"] == "jit" and p["scaling"] == "weak"]
+    below, parts = np.zeros(len(mine)), (("compute", figures.BLUE), ("collective", figures.ORANGE), ("input", figures.GREY))
+    for name, colour in parts:
+        height = np.array([compute_ms(p) if name == "compute" else p[f"{name}_ms"] for p in mine])
+        ax.bar([str(p["devices"]) for p in mine], height, bottom=below, color=colour, label=name)
+        below += height
+    ax.set_title("a step, weak scaling, jit", fontsize=9)
+    ax.set_xlabel("devices")
+    ax.set_ylabel("ms")
+    ax.legend(frameon=False, fontsize=8)
+    ax = axes[3]
+    for (step, shares), style in zip(projections.items(), ("o--", "s:")):
+        ax.plot(list(shares), list(shares.values()), style, color=figures.GREY, label=f"a step of {step:.0f} ms")
+    ax.legend(frameon=False, fontsize=8)
     ax.set_xscale("log", base=2)
     ax.set_ylim(0, 1.05)
     ax.set_title("weak-scaling efficiency: a projection", fontsize=9)
@@ -200,13 +223,14 @@ def main(_: list[str]) -> None:
     facts = environment()
     stamp = {"hardware": hardware(facts), "commit": facts["git"]["commit"]}
     check = {"steps": 0, "check_steps": CHECK_STEPS.value, "dtype": "float32", "rows": 8, "documents": 400, "scaling": "check"}
-    expected = None
+    expected: dict[str, np.ndarray] = {}  # platform -> losses of its first point
     for engine in ENGINES.value:
         for devices in asked:
-            losses = np.array(run_point(check | {"engine": engine, "devices": devices}, accelerators)["losses"])
-            expected = losses if expected is None else expected
-            apart = float(np.abs(losses / expected - 1).max())
-            print(f"{engine} on {devices}: losses of {len(losses)} steps within {apart:.1e} of one device's", flush=True)
+            found = run_point(check | {"engine": engine, "devices": devices}, accelerators)
+            losses = np.array(found["losses"])
+            first = expected.setdefault(found["platform"], losses)  # an accelerator's products are rounded in another way
+            apart = float(np.abs(losses / first - 1).max())
+            print(f"{engine} on {devices}: losses of {len(losses)} steps within {apart:.1e} of the first's", flush=True)
             append_result(
                 OUTPUT.value,
                 {"name": "same_losses", "engine": engine, "devices": devices, "largest_relative_difference": apart} | stamp,
@@ -220,17 +244,23 @@ def main(_: list[str]) -> None:
                 point["documents"] = max(point["documents"], 4 * rows * (STEPS.value + 3))  # some three texts a row
                 point |= {"steps": STEPS.value, "check_steps": 0, "dtype": DTYPE.value}
                 found = run_point(point, accelerators)
-                first = next((p for p in points if p["engine"] == engine and p["scaling"] == scaling), found)
-                found["efficiency"] = found["documents_per_second"] / first["documents_per_second"] / devices
+                like = [p for p in points if all(p[k] == found[k] for k in ("engine", "scaling", "platform"))]
+                first = like[0] if like else found
+                rate = found["documents_per_second"] / first["documents_per_second"]
+                found["efficiency"] = rate * first["devices"] / devices
                 points.append(found)
                 told = {k: round(v, 3) if isinstance(v, float) else v for k, v in found.items() if k != "losses"}
                 print(told, flush=True)
                 append_result(OUTPUT.value, {"name": "scaling"} | told | stamp)
     one = next(p for p in points if p["devices"] == min(asked))
-    projections = {n: project(one, n) for n in (1, 8, 64, 512)}
-    line = {"name": "projection", "efficiency": projections, "bandwidth_gb_s": BANDWIDTH.value, "latency_us": LATENCY.value}
+    steps = (one["step_ms"], ASSUMED.value)
+    projections = {step: {n: project(step, one["parameter_megabytes"], n) for n in (1, 8, 64, 512)} for step in steps}
+    measured, assumed = ({str(n): round(share, 4) for n, share in shares.items()} for shares in projections.values())
+    line = {"name": "projection", "efficiency": measured, "step_ms": round(one["step_ms"], 1), "kind": one["kind"]}
+    line |= {"assumed_step_ms": ASSUMED.value, "efficiency_of_assumed": assumed}
+    line |= {"bandwidth_gb_s": BANDWIDTH.value, "latency_us": LATENCY.value}
     print(line, flush=True)
-    append_result(OUTPUT.value, line | {"efficiency": {str(k): round(v, 4) for k, v in projections.items()}} | stamp)
+    append_result(OUTPUT.value, line | stamp)
     draw(points, projections, pathlib.Path(FIGURE.value))
 
 
