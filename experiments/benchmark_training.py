@@ -45,6 +45,7 @@ TOLERANCE = 1e-3
 DOCUMENTS = flags.DEFINE_integer("documents", 2000, "texts trained on, divided into as many parts as rounds")
 ROUNDS = flags.DEFINE_integer("rounds", 5, "alternations")
 OUTPUT = flags.DEFINE_string("output", str(RESULTS), "file the JSON lines are appended to")
+MEMORY = flags.DEFINE_bool("memory", True, "measure peak memory, in processes of their own")
 MEMORY_OF = flags.DEFINE_string("memory_of", "", "(the benchmark's own use) side whose peak memory to print")
 
 
@@ -159,8 +160,10 @@ def logits_apart(corpus) -> float:
     return float(np.abs(mine - other).max())
 
 
-def memory_of(side: str) -> int:
-    """Peak memory in MB of a process of its own that trains one part."""
+def memory_of(side: str) -> int | None:
+    """Peak memory in MB of a process of its own that trains one part; None if not asked for."""
+    if not MEMORY.value:
+        return None
     sizes = [f"--documents={DOCUMENTS.value}", f"--rounds={ROUNDS.value}"]
     command = [sys.executable, "-m", "experiments.benchmark_training", *sizes, f"--memory_of={side}"]
     return int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[-1])
