@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from configs import agnews_frozen
 from experiments import study_linear
-from experiments.study_training import Materials, Measure, Outcome, Point, train_resampled, train_settings
+from experiments.study_training import Materials, Measure, Outcome, Point, joined, train_resampled, train_settings
 from textfuse_jax.config import default_config, runlocal, validate
 from textfuse_jax.data.corpus import Corpus, fingerprint
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound, locate
@@ -200,7 +200,7 @@ def run(
             raise ValueError(f"{name}: seeds with rows of their own need one test split for all; give data.test_path")
         grids = [s.points for s in todo]
         if todo[0].fit:
-            outcomes = [_joined([s.fit(one, material) for one, material in zip(mine, held)]) for s in todo]
+            outcomes = [joined([s.fit(one, material) for one, material in zip(mine, held)]) for s in todo]
         elif resample:
             outcomes = train_resampled(config, todo, grids, held, measure, say)
         else:
@@ -255,13 +255,6 @@ def strata(corpus: Corpus, probabilities: np.ndarray) -> dict[str, list]:
     third, right = np.searchsorted(cuts, words, side="left"), _right(corpus.test.labels, probabilities)
     means = [right[:, third == k].mean(1).tolist() if (third == k).any() else [] for k in range(3)]
     return {"words": [int(words.min()), *map(int, cuts), int(words.max())], "accuracy": means}
-
-
-def _joined(outcomes: Sequence[Outcome]) -> Outcome:
-    """One outcome of a fit of each seed's rows."""
-    validation = {m: [v for one in outcomes for v in one.validation[m]] for m in outcomes[0].validation}
-    facts = outcomes[0].facts | {"chosen": [choice for one in outcomes for choice in one.facts["chosen"]]}
-    return Outcome(np.concatenate([one.probabilities for one in outcomes]), validation, facts)
 
 
 def grouped(settings: Sequence[Setting]) -> list[tuple[dict[str, Any], list[Setting]]]:

@@ -47,6 +47,13 @@ class Outcome:
     facts: dict[str, Any]
 
 
+def joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """One outcome of several fits, each of training rows of its own."""
+    validation = {m: [v for one in outcomes for v in one.validation[m]] for m in outcomes[0].validation}
+    facts = outcomes[0].facts | {"chosen": [choice for one in outcomes for choice in one.facts["chosen"]]}
+    return Outcome(np.concatenate([one.probabilities for one in outcomes]), validation, facts)
+
+
 class Materials:
     """Corpora, tokens and features by config; models that read other taps of one encoder share them.
 
