@@ -30,6 +30,7 @@ from textfuse_jax.evaluation.metrics import classification_metrics
 from textfuse_jax.evaluation.records import append_result, environment, hardware, plain, read_results
 from textfuse_jax.evaluation.statistics import resampling_weights
 from textfuse_jax.experiment import differences
+from textfuse_jax.heap import keep_freed_memory
 from textfuse_jax.training import setup, sweep
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -102,6 +103,7 @@ def main(
     arguments = [argument.lstrip(":") for argument in sys.argv[1:]]
     if arguments not in ([], ["runlocal"]):
         raise SystemExit(f"usage: python -m experiments.{name} [:runlocal]")
+    keep_freed_memory()
     output, work = RESULTS / f"{name}.jsonl", WORK / name
     if arguments:
         runlocal(base)
