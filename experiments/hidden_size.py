@@ -17,7 +17,7 @@ SETTINGS = [
         ATTENTION | {"model.width": width, "data.train_rows": rows, "training.total_epochs": epochs},
         against=f"width 512, {rows:,} rows",
     )
-    for rows, epochs in ((1000, 8), (4000, 4), (16000, 2))
+    for rows, epochs in ((1000, 8), (4000, 3), (16000, 1))
     for width in (512, 64, 128, 256, 1024)
 ]
 

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -104,6 +105,8 @@ def main(
     if arguments not in ([], ["runlocal"]):
         raise SystemExit(f"usage: python -m experiments.{name} [:runlocal]")
     keep_freed_memory()
+    if not jax.config.jax_compilation_cache_dir:  # settings that differ in rows alone share what is compiled
+        jax.config.update("jax_compilation_cache_dir", str((WORK / "programs").absolute()))
     output, work = RESULTS / f"{name}.jsonl", WORK / name
     if arguments:
         runlocal(base)
