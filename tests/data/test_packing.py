@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import gzip
 import importlib.util
 import pathlib
@@ -119,12 +120,13 @@ def test_every_piece_once_within_all_capacities(contents, row_lengths, packed, e
 
 
 def test_fitted_rows_hold_what_their_tokens_have_on_average_and_any_one_piece():
-    encoded = made([62] + [14] * 99)  # 64 and 16 tokens; 20 and 4 phrases, 7 and 1 sentences
+    encoded = made([62] + [14] * 99)  # 64 and 16 tokens, 1,648 in all
+    counts = {"phrase": np.array([13] + [2] * 99), "sentence": np.array([1] + [1] * 99)}
+    encoded = dataclasses.replace(encoded, counts=encoded.counts | counts)
     (shape,) = plan(encoded, row_lengths=(64,), tokens_per_batch=640, fitted=True).shapes
-    (whole,) = plan(encoded, row_lengths=(64,), tokens_per_batch=640).shapes
-    assert (whole.slots, whole.phrases, whole.sentences) == (8, 21, 8)
-    assert (shape.slots, shape.phrases, shape.sentences) == (6, 20, 8)  # 1.25 * 64 * 100 / 1648 = 4.9; one has 20; and 7
-    assert (shape.rows, shape.tokens) == (whole.rows, whole.tokens)
+    assert row_shape(64, 640) == dataclasses.replace(shape, slots=8, phrases=21, sentences=8)
+    # 1.25 * 64 * 100 / 1648 = 4.9 pieces and sentences; 1.25 * 64 * 211 / 1648 = 10.2 phrases, but one piece has 13
+    assert (shape.slots, shape.phrases, shape.sentences) == (6, 14, 6)
 
 
 def check_one_batch(encoded, rows):
