@@ -61,7 +61,7 @@ SETTINGS = [
     from_scratch("1D-CNN", scratch(1, "Max", **{"encoder.scratch.kinds": ("convolution",)})),
     from_scratch("LSTM", scratch(1, "Max", **{"encoder.scratch.kinds": ("lstm",)})),
     from_scratch("LSTM + CNN", scratch(2, "Max", **{"encoder.scratch.kinds": ("lstm", "convolution")})),
-    from_scratch("transformer", scratch(4, "Mean")),
+    from_scratch("transformer", scratch(2, "Mean")),
     from_scratch(
         "GAT on the graph of tokens",
         scratch(
