@@ -4,7 +4,7 @@
 
 The paper's model: phrases of the last layer, self-attention among them, no pyramid and no graph. alpha in {0, .25, .5, .75, 1},
 learned once, for each dimension and for each class; the same without self-attention, and behind Pyramid-GNN's graph. Rows without
-a reference of their own are compared with alpha = 1, the mean. 4,000 training rows, 5 seeds; about X minutes on one core.
+a reference of their own are compared with alpha = 1, the mean. 4,000 training rows, 5 seeds; about 8 minutes of one core.
 """
 
 from __future__ import annotations
