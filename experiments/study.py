@@ -17,12 +17,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from configs import agnews_frozen
 from experiments import study_linear
-from experiments.study_training import Materials, Measure, Outcome, Point, train_resampled, train_settings
+from experiments.study_training import Materials, Measure, Outcome, Point, joined, train_resampled, train_settings
 from textfuse_jax.config import default_config, runlocal, validate
 from textfuse_jax.data.corpus import Corpus, fingerprint
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound, locate
@@ -30,6 +31,7 @@ from textfuse_jax.evaluation.metrics import classification_metrics
 from textfuse_jax.evaluation.records import append_result, environment, hardware, plain, read_results
 from textfuse_jax.evaluation.statistics import resampling_weights
 from textfuse_jax.experiment import differences
+from textfuse_jax.heap import keep_freed_memory
 from textfuse_jax.training import setup, sweep
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -40,6 +42,8 @@ DEFAULTS = 1
 LOCAL_SETTINGS = 3
 """Settings of a study that ``runlocal`` trains."""
 RATES = (5e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+CHOICE = 0.5
+"""Share of its steps that a trial takes where points of a grid are compared."""
 
 
 def rates(*fields: str, values: Sequence[float] = RATES) -> tuple[Point, ...]:
@@ -82,6 +86,8 @@ def main(
     reference: str = "",
     measure: Measure | None = None,
     resample: bool = False,
+    timing: bool = False,
+    choice: float = CHOICE,
 ) -> None:
     """The command line of a study: ``python -m experiments.NAME [:runlocal]``.
 
@@ -92,10 +98,15 @@ def main(
       reference: name of the setting that all are compared with; "": the first.
       measure: further facts of a trained program.
       resample: each seed has training rows of its own, as few-shot tables want; else all seeds share them.
+      timing: whether the time from a text to its probabilities is measured too.
+      choice: see ``CHOICE``.
     """
     arguments = [argument.lstrip(":") for argument in sys.argv[1:]]
     if arguments not in ([], ["runlocal"]):
         raise SystemExit(f"usage: python -m experiments.{name} [:runlocal]")
+    keep_freed_memory()
+    if not jax.config.jax_compilation_cache_dir:  # settings that differ in rows alone share what is compiled
+        jax.config.update("jax_compilation_cache_dir", str((WORK / "programs").absolute()))
     output, work = RESULTS / f"{name}.jsonl", WORK / name
     if arguments:
         runlocal(base)
@@ -104,7 +115,7 @@ def main(
         settings = [dataclasses.replace(s, against="") for s in settings]
         reference, resample = reference if any(s.name == reference for s in settings) else "", False
         output.unlink(missing_ok=True)
-    run(name, base, settings, seeds, reference or settings[0].name, output, work, measure, resample)
+    run(name, base, settings, seeds, reference or settings[0].name, output, work, measure, resample, timing, choice)
 
 
 NO_GRAPH = {"model.propagate": "", "model.edges": ()}
@@ -115,7 +126,16 @@ OURS = {
     "model.lexical": "textfuse_jax.models.lexical:BagOfNgrams",
     "model.lexical_args.width": 64,
 }
-"""Fields of rows that several studies have: Pyramid-GNN without a graph; with document taps and words joined."""
+PHRASES = {
+    "model.pyramid": "textfuse_jax.models.pyramid:Single",
+    "model.pyramid_args": {},
+    "model.levels": ("06/phrase",),
+    "model.nodes": ("phrase",),
+    **NO_GRAPH,
+}
+ATTENTION = {**PHRASES, "model.pooling_args.self_attention": True}
+"""Fields of rows that several studies have: Pyramid-GNN without a graph; with document taps and words joined; hybrid pooling of
+the last layer's phrases, and the model of arXiv 2512.09444, where they first see one another."""
 
 
 def linear_rows(suffix: str = "", fields: Mapping[str, Any] | None = None, against: str = "") -> list[Setting]:
@@ -151,6 +171,8 @@ def run(
     work: pathlib.Path,
     measure: Measure | None = None,
     resample: bool = False,
+    timing: bool = False,
+    choice: float = CHOICE,
     say: Callable[[str], None] = print,
 ) -> None:
     """Trains what ``output`` lacks and appends a line a setting; test logits are kept in ``work`` for the comparison.
@@ -164,11 +186,15 @@ def run(
     machine = environment()
     materials = Materials([sweep.with_fields(base, s.fields) for s in settings], say, kept=seeds if resample else 1)
     known = read_results(output) if output.exists() else []
+
+    def key_of(setting: Setting) -> str:
+        return protocol(base, setting, seeds, resample, reference, choice)
+
     ordered = sorted(settings, key=lambda s: s.name != reference)  # the reference first
     for shared, group in grouped(ordered):
         config = sweep.with_fields(base, shared)
         config.data.seed = max(config.data.seed, 0)
-        todo = [s for s in group if not _done(work / f"{s.name}.npz", protocol(base, s, seeds, resample, reference), known)]
+        todo = [s for s in group if not _done(work / f"{s.name}.npz", key_of(s), known)]
         if not todo:
             continue
         say(f"{name}: {', '.join(s.name for s in todo)}")
@@ -179,13 +205,13 @@ def run(
             raise ValueError(f"{name}: seeds with rows of their own need one test split for all; give data.test_path")
         grids = [s.points for s in todo]
         if todo[0].fit:
-            outcomes = [_joined([s.fit(one, material) for one, material in zip(mine, held)]) for s in todo]
+            outcomes = [joined([s.fit(one, material) for one, material in zip(mine, held)]) for s in todo]
         elif resample:
             outcomes = train_resampled(config, todo, grids, held, measure, say)
         else:
-            outcomes = train_settings(config, todo, seeds, grids, held[0], measure, say)
+            outcomes = train_settings(config, todo, seeds, grids, held[0], measure, timing, choice, say)
         for setting, outcome in zip(todo, outcomes):
-            key = protocol(base, setting, seeds, resample, reference)
+            key = key_of(setting)
             store(work / f"{setting.name}.npz", outcome.probabilities, key)
             append_result(
                 output,
@@ -234,13 +260,6 @@ def strata(corpus: Corpus, probabilities: np.ndarray) -> dict[str, list]:
     third, right = np.searchsorted(cuts, words, side="left"), _right(corpus.test.labels, probabilities)
     means = [right[:, third == k].mean(1).tolist() if (third == k).any() else [] for k in range(3)]
     return {"words": [int(words.min()), *map(int, cuts), int(words.max())], "accuracy": means}
-
-
-def _joined(outcomes: Sequence[Outcome]) -> Outcome:
-    """One outcome of a fit of each seed's rows."""
-    validation = {m: [v for one in outcomes for v in one.validation[m]] for m in outcomes[0].validation}
-    facts = outcomes[0].facts | {"chosen": [choice for one in outcomes for choice in one.facts["chosen"]]}
-    return Outcome(np.concatenate([one.probabilities for one in outcomes]), validation, facts)
 
 
 def grouped(settings: Sequence[Setting]) -> list[tuple[dict[str, Any], list[Setting]]]:
@@ -298,7 +317,7 @@ def _draws(values: np.ndarray, resamples: int = 2000) -> np.ndarray:
     return means
 
 
-def protocol(base: ConfigDict, setting: Setting, seeds: int, resample: bool, reference: str) -> str:
+def protocol(base: ConfigDict, setting: Setting, seeds: int, resample: bool, reference: str, choice: float) -> str:
     """A digest of all that a setting's line depends on; a line of another protocol is not taken for done.
 
     Of the config the fields that differ from the defaults, so that a new field leaves old lines valid; whoever changes a
@@ -307,6 +326,7 @@ def protocol(base: ConfigDict, setting: Setting, seeds: int, resample: bool, ref
     config = differences(default_config(), sweep.with_fields(base, setting.fields))
     fit = setting.fit.__name__ if setting.fit else ""
     told = [DEFAULTS, config, seeds, resample, setting.against or reference, fit, plain(list(setting.points))]
+    told += [choice] if choice != 1 and setting.points else []
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

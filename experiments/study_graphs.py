@@ -48,7 +48,8 @@ def construction_facts(program: sweep.Trials) -> dict[str, list[Any]]:
     def read(rows, out):
         return same_topic_share(rows, out["graph"], scales)
 
-    found = np.stack([program.outputs(read, batch, join_neighbours) for batch in range(min(BATCHES, program.held_batches))])
+    joined = program.reader(read, join_neighbours)
+    found = np.stack([joined(batch) for batch in range(min(BATCHES, program.held_batches))])
     share, chance, count = np.moveaxis(found, 1, 0)  # [batches, trials] each
     total = count.sum(0)
     facts["same_topic"] = [

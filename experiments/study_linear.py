@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from experiments.study_training import Outcome
+from textfuse_jax.data.corpus import Corpus
 from textfuse_jax.evaluation.metrics import selection_metrics
 from textfuse_jax.evaluation.reference import tfidf_logreg
 from textfuse_jax.training import setup
@@ -28,7 +30,7 @@ def tfidf(config: ConfigDict, material: setup.Material) -> Outcome:
     """TF-IDF of words and word pairs with logistic regression: ``evaluation.reference``."""
     found = tfidf_logreg(material.corpus)
     facts = {"chosen": [{"C": found["C"]}], "parameters": found["features"] * len(material.corpus.class_names)}
-    return outcome_of(material, found["validation_probabilities"], found["test_probabilities"], found["seconds"], facts)
+    return outcome_of(material.corpus, found["validation_probabilities"], found["test_probabilities"], found["seconds"], facts)
 
 
 def encoder_logreg(config: ConfigDict, material: setup.Material) -> Outcome:
@@ -37,11 +39,15 @@ def encoder_logreg(config: ConfigDict, material: setup.Material) -> Outcome:
     Features are scaled to mean 0 and variance 1 on the training rows; C is the one of ``STRENGTHS`` with the best
     ``config.training.select_by`` on validation.
     """
-    start = time.perf_counter()
     means = {split: document_means(material, split, config.model.document_taps) for split in ("train", "validation", "test")}
+    return logistic(means, material.corpus, config.training.select_by)
+
+
+def logistic(means: Mapping[str, np.ndarray], corpus: Corpus, metric: str) -> Outcome:
+    """Logistic regression on the vectors [n, d] of the documents of each split of a corpus; ``metric`` chooses C."""
+    start, best = time.perf_counter(), None
     scaler = StandardScaler().fit(means["train"])
     x = {split: scaler.transform(values) for split, values in means.items()}
-    corpus, metric, best = material.corpus, config.training.select_by, None
     for strength in STRENGTHS:
         model = LogisticRegression(C=strength, max_iter=300, tol=1e-3)
         with warnings.catch_warnings():
@@ -54,7 +60,7 @@ def encoder_logreg(config: ConfigDict, material: setup.Material) -> Outcome:
     _, strength, model = best
     held, test = (_whole(model, x[split], len(corpus.class_names)) for split in ("validation", "test"))
     facts = {"chosen": [{"C": strength}], "parameters": model.coef_.size + model.intercept_.size}
-    return outcome_of(material, held, test, time.perf_counter() - start, facts)
+    return outcome_of(corpus, held, test, time.perf_counter() - start, facts)
 
 
 def document_means(material: setup.Material, split: str, taps: tuple[str, ...]) -> np.ndarray:
@@ -81,8 +87,8 @@ def _whole(model: LogisticRegression, x: np.ndarray, classes: int) -> np.ndarray
     return probabilities
 
 
-def outcome_of(material: setup.Material, held: np.ndarray, test: np.ndarray, seconds: float, facts: dict[str, Any]) -> Outcome:
+def outcome_of(corpus: Corpus, held: np.ndarray, test: np.ndarray, seconds: float, facts: dict[str, Any]) -> Outcome:
     """What a model that draws nothing at random came to, from its probabilities of validation and test."""
-    scores = selection_metrics(material.corpus.validation.labels, held)
+    scores = selection_metrics(corpus.validation.labels, held)
     facts = facts | {"seconds_a_trial": round(seconds, 1), "diverged": 0, "trials_together": 1}
     return Outcome(test[None], {m: [scores[m]] for m in ("accuracy", "f1_macro", "nll")}, facts)

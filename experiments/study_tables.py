@@ -89,11 +89,15 @@ def section(name: str, path: pathlib.Path) -> str:
         if lines[0]["rows_of_each_seed_differ"]
         else "initial weights and dropout"
     )
+    timing = (
+        "ms a text: from text to probabilities, frozen encoder included, one by one and 64 at a time. "
+        if any("latency_ms" in line for line in lines)
+        else ""
+    )
     parts.append(
         f"{max(line['seeds'] for line in lines)} seeds, which differ in {varies}; intervals and p draw seeds and documents. "
         "The rate (`chosen`) is the best of a grid on validation. s a trial: training with its evaluations, without compilation, "
-        "trials side by side. ms a text: from text to probabilities, frozen encoder included, one by one and 64 at a time. "
-        f"Load average {loads(lines)} on {told['hardware']}. "
+        f"trials side by side. {timing}Load average {loads(lines)} on {told['hardware']}. "
         f"Commit {told['commit']}; `python -m experiments.{name}`."
     )
     return "\n\n".join(parts)
@@ -154,8 +158,9 @@ def table(lines: list[Line], missing: Sequence[str] = ()) -> str:
         "chosen": choice,
         "parameters": lambda line: f"{line['parameters']:,}",
         "s a trial": lambda line: f"{line['seconds_a_trial']:.1f}",
-        "ms a text, 1 / 64": speed,
     }
+    if any("latency_ms" in line for line in lines):
+        second["ms a text, 1 / 64"] = speed
     unmeasured = [[setting, "not measured", *["–"] * (len(first) - 2)] for setting in missing]
     return "\n\n".join(
         markdown_table(list(columns), [[of(line) for of in columns.values()] for line in lines] + more, left=left)

@@ -1,8 +1,8 @@
 """How the settings of a study are trained: a rate is chosen on validation, then the seeds, as runs of one program.
 
-A program trains ``settings x seeds`` trials side by side. First it tries the points of the grid with the first seed; the point
-with the best score on validation is the setting's own. Then it trains all seeds at the chosen points, and the best weights of
-each read the test split once.
+A program trains ``settings x seeds`` trials side by side. First it tries the points of the grid with the first seed, for a share
+of the steps; the point with the best score on validation is the setting's own. Then it trains all seeds at the chosen points, and
+the best weights of each read the test split once.
 """
 
 from __future__ import annotations
@@ -45,6 +45,13 @@ class Outcome:
     probabilities: np.ndarray
     validation: dict[str, list[float | None]]
     facts: dict[str, Any]
+
+
+def joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """One outcome of several fits, each of training rows of its own."""
+    validation = {m: [v for one in outcomes for v in one.validation[m]] for m in outcomes[0].validation}
+    facts = outcomes[0].facts | {"chosen": [choice for one in outcomes for choice in one.facts["chosen"]]}
+    return Outcome(np.concatenate([one.probabilities for one in outcomes]), validation, facts)
 
 
 class Materials:
@@ -91,6 +98,8 @@ def train_settings(
     grids: Sequence[Sequence[Point]],
     material: setup.Material,
     measure: Measure | None,
+    timing: bool,
+    choice: float,
     say: Callable[[str], None],
 ) -> list[Outcome]:
     """Settings of one program whose seeds share the training rows.
@@ -99,6 +108,8 @@ def train_settings(
       config: what they have in common.
       settings: ``study.Setting``s that differ in traced fields.
       grids: of each setting the points to choose from; () where nothing is chosen.
+      timing: whether ``timed`` is told.
+      choice: share of its steps that a trial of the grid takes.
     """
     fields = _fields(config, settings, grids)
     program = sweep.Trials(config, material, ["seed", *fields], len(settings) * seeds, say)
@@ -112,7 +123,7 @@ def train_settings(
     for start in range(0, max(map(len, grids)), seeds):
         parts = [grid[start : start + seeds] or grid[-1:] or [{}] for grid in grids]
         padded = [[part[min(j, len(part) - 1)] for j in range(seeds)] for part in parts]
-        found = program.run([trial(s, point, 0) for s, part in zip(settings, padded) for point in part])
+        found = program.run([trial(s, point, 0) for s, part in zip(settings, padded) for point in part], choice)
         choice_seconds += program.seconds
         for i, part in enumerate(parts):
             for j, point in enumerate(part if len(grids[i]) > start else []):
@@ -126,14 +137,15 @@ def train_settings(
     outcomes = []
     for i in range(len(settings)):
         mine = slice(i * seeds, (i + 1) * seeds)
-        facts = _facts(results[mine], program, material) | {
+        facts = _facts(results[mine], program) | {
             "chosen": [chosen[i]],
             "choices": choices[i],
             "seconds_a_trial": round(program.seconds / len(results), 1),
             "seconds_of_choice": round(choice_seconds / len(settings), 1),
         }
         facts |= {fact: values[i * seeds] if fact.startswith("sample") else values[mine] for fact, values in found.items()}
-        facts |= timed(config, program, i * seeds, material) | calibrated(held[mine], logits[mine], material.corpus)
+        facts |= calibrated(held[mine], logits[mine], material.corpus)
+        facts |= timed(config, program, i * seeds, material) if timing else {}
         outcomes.append(Outcome(to_probabilities(logits[mine], material.corpus.multi_label), _validation(results[mine]), facts))
     return outcomes
 
@@ -150,9 +162,10 @@ def train_resampled(
     fields = _fields(config, settings, grids)
     owners = [(i, point) for i, grid in enumerate(grids) for point in (grid or [{}])]
     probabilities, results, chosen = ([[] for _ in settings] for _ in range(3))
-    seconds, found, facts = 0.0, {}, [{} for _ in settings]
+    seconds, found = 0.0, {}
+    program = sweep.Trials(config, materials[0], ["seed", *fields], len(owners), say)
     for seed, material in enumerate(materials):
-        program = sweep.Trials(config, material, ["seed", *fields], len(owners), say)
+        program = program.on(material) if seed else program
         trials = []
         for i, point in owners:
             values = dict(settings[i].fields) | dict(point)
@@ -175,18 +188,16 @@ def train_resampled(
                     found.setdefault((i, fact), []).append(values[j])
             for fact, values in calibrated(held[i : i + 1], logits[i : i + 1], material.corpus).items():
                 found.setdefault((i, fact), []).append(values[0])
-            if seed == 0:
-                facts[i] = timed(config, program, j, material)
     outcomes = []
     for i in range(len(settings)):
-        facts[i] |= _facts(results[i], program, materials[-1]) | {
+        facts = _facts(results[i], program) | {
             "chosen": chosen[i],
             "choices": [],
             "seconds_a_trial": round(seconds / len(owners) / len(materials), 1),
             "seconds_of_choice": round(seconds / len(settings) / len(materials), 1),
         }
-        facts[i] |= {fact: values for (owner, fact), values in found.items() if owner == i}
-        outcomes.append(Outcome(np.stack(probabilities[i]), _validation(results[i]), facts[i]))
+        facts |= {fact: values for (owner, fact), values in found.items() if owner == i}
+        outcomes.append(Outcome(np.stack(probabilities[i]), _validation(results[i]), facts))
     return outcomes
 
 
@@ -223,7 +234,7 @@ def _traced(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _facts(results: Sequence[Mapping[str, Any]], program: sweep.Trials, material: setup.Material) -> dict[str, Any]:
+def _facts(results: Sequence[Mapping[str, Any]], program: sweep.Trials) -> dict[str, Any]:
     return {
         "best_step": [r["best_step"] for r in results],
         "diverged": sum(r["diverged"] for r in results),

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import gzip
 import importlib.util
 import pathlib
@@ -87,10 +88,8 @@ ROWS = st.sampled_from([(32,), (32, 64), (40, 48, 96)])
 
 
 @settings(deadline=None, max_examples=120)
-@given(
-    SIZES, st.sampled_from([(32,), (32, 64), (40, 48, 96)]), st.booleans(), st.none() | st.integers(0, 9), st.sampled_from([1, 3])
-)
-def test_every_piece_once_within_all_capacities(contents, row_lengths, packed, epoch, multiple):
+@given(SIZES, ROWS, st.booleans(), st.none() | st.integers(0, 9), st.sampled_from([1, 3]), st.booleans())
+def test_every_piece_once_within_all_capacities(contents, row_lengths, packed, epoch, multiple, fitted):
     encoded = made(contents)
     found = plan(
         encoded,
@@ -100,6 +99,7 @@ def test_every_piece_once_within_all_capacities(contents, row_lengths, packed, e
         shuffle=None if epoch is None else (7, epoch),
         lookahead=16,
         rows_multiple=multiple,
+        fitted=fitted,
     )
     batches = all_rows(encoded, found)
     seen = np.concatenate([b.example[b.example >= 0] for b in batches])
@@ -117,6 +117,16 @@ def test_every_piece_once_within_all_capacities(contents, row_lengths, packed, e
         assert (rows.label == np.where(taken, rows.example, 0)).all() and (rows.weight == taken).all()
         check_one_batch(encoded, rows)
     assert max(partial) <= 1, "more than one batch of a shape has empty rows"
+
+
+def test_fitted_rows_hold_what_their_tokens_have_on_average_and_any_one_piece():
+    encoded = made([62] + [14] * 99)  # 64 and 16 tokens, 1,648 in all
+    counts = {"phrase": np.array([13] + [2] * 99), "sentence": np.array([1] + [1] * 99)}
+    encoded = dataclasses.replace(encoded, counts=encoded.counts | counts)
+    (shape,) = plan(encoded, row_lengths=(64,), tokens_per_batch=640, fitted=True).shapes
+    assert row_shape(64, 640) == dataclasses.replace(shape, slots=8, phrases=21, sentences=8)
+    # 1.25 * 64 * 100 / 1648 = 4.9 pieces and sentences; 1.25 * 64 * 211 / 1648 = 10.2 phrases, but one piece has 13
+    assert (shape.slots, shape.phrases, shape.sentences) == (6, 14, 6)
 
 
 def check_one_batch(encoded, rows):

@@ -8,7 +8,7 @@ import signal
 import numpy as np
 import pytest
 
-from configs import quickstart
+from configs import agnews_frozen, quickstart
 from tests.launching import SMALL, launch, write_corpus
 from textfuse_jax.config import ConfigError
 from textfuse_jax.evaluation.metrics import selection_metrics
@@ -97,6 +97,42 @@ def test_what_a_sweep_would_ignore_is_refused(setting, tmp_path, field, values):
         config.parallel.engine = "pmap"
     with pytest.raises(ConfigError, match=field.split(".")[1].split("_")[0]):
         run_sweep(config, text, tmp_path / "run", say=quiet)
+
+
+def test_a_share_of_the_steps_is_a_run_of_its_own(setting):
+    """Half of two epochs is one epoch, with the rates of one."""
+    config, material = setting
+    trial = [{"seed": 3, "optimizer.learning_rate": 1e-2}]
+    half = sweep.Trials(config, material, list(trial[0]), 1, quiet)
+    (found,) = half.run(trial, share=0.5)
+    one = sweep.with_fields(config, {"training.total_epochs": 1})
+    (whole,) = sweep.Trials(one, material, list(trial[0]), 1, quiet).run(trial)
+    assert found["steps"] == whole["steps"] == half.run(trial)[0]["steps"] // 2
+    assert found["validation"]["nll"] == pytest.approx(whole["validation"]["nll"], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_program_goes_on_with_other_documents(corpus_file, tmp_path):
+    """Behind cached features nothing is compiled for them, and trials end as those of a program of their own."""
+    config = agnews_frozen.get_config("runlocal")
+    config.data.source, config.data.path, config.encoder.cache_dir = "file", str(corpus_file), str(tmp_path)
+    config.data.train_rows, config.data.seed = 24, 0
+    held = [sweep.with_fields(config, {"data.seed": seed}) for seed in (0, 1)]
+    first, second = (setup.prepare(one, setup.load_corpus(one), quiet) for one in held)
+    trials, said = [{"seed": seed} for seed in (0, 1)], []
+    program = sweep.Trials(config, first, ["seed"], 2, said.append)
+    program.run(trials)
+    moved = program.on(second)
+    again = moved.run(trials)
+    alone = sweep.Trials(config, second, ["seed"], 2, quiet)
+    for mine, theirs in zip(again, alone.run(trials)):
+        assert mine["validation"]["nll"] == pytest.approx(theirs["validation"]["nll"], rel=1e-5)
+    np.testing.assert_allclose(moved.test_logits([1]), alone.test_logits([1]), atol=1e-5)
+    shapes = {batches.shapes for batches in (program._batches, moved._batches)}
+    assert len([line for line in said if "trials' step" in line]) == len(shapes)
+    weighted = sweep.with_fields(config, {"loss.class_weights": "balanced"})
+    program = sweep.Trials(weighted, first, ["seed"], 2, quiet)
+    assert program.on(second)._step is not program._step
 
 
 def test_folds_hold_out_what_they_train_without(setting):

@@ -125,6 +125,7 @@ def train_batches(
     rows_multiple: int = 1,
     prefetch: int = 2,
     packed: bool = True,
+    fitted: bool = False,
     features: Mapping[str, np.ndarray] | None = None,
 ) -> Batches:
     """Batches of ``epochs`` epochs, each shuffled and packed anew from the seed.
@@ -134,7 +135,7 @@ def train_batches(
       epochs: >= 1; all are planned at once, some 15 microseconds a document and epoch.
       seed: equal seeds give equal batches.
       tokens_per_batch: over all processes and devices.
-      row_lengths, slots_per_row, packed: as in ``packing.plan``.
+      row_lengths, slots_per_row, packed, fitted: as in ``packing.plan``.
       process_index, process_count: every process plans the same batches and assembles its own contiguous rows; the
         processes' rows end to end are the batch of one process.
       rows_multiple: rows are a multiple of this (devices of one process) times ``process_count``.
@@ -154,6 +155,7 @@ def train_batches(
             shuffle=(seed, epoch),
             packed=packed,
             rows_multiple=rows_multiple * process_count,
+            fitted=fitted,
         )
         for epoch in range(epochs)
     ]
@@ -173,6 +175,7 @@ def evaluation_batches(
     rows_multiple: int = 1,
     prefetch: int = 2,
     packed: bool = True,
+    fitted: bool = False,
     features: Mapping[str, np.ndarray] | None = None,
 ) -> Batches:
     """Every document once, not shuffled; arguments as in ``train_batches``."""
@@ -183,6 +186,7 @@ def evaluation_batches(
         slots_per_row=slots_per_row,
         packed=packed,
         rows_multiple=rows_multiple * process_count,
+        fitted=fitted,
     )
     return Batches([once], _rows_of(encoded, labels, weights, features), process_of(process_index, process_count), prefetch)
 

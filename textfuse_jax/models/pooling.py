@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from textfuse_jax.dropout import is_number
+from textfuse_jax.encoders.linear import dense_product
 from textfuse_jax.segments import gather, segment_count, segment_max, segment_mean, segment_softmax, segment_sum
 from textfuse_jax.types import NodeRows, Out
 
@@ -87,9 +88,10 @@ class Attention(nn.Module):
 
 def self_attend(h: Float[Array, "r u d"], ids: Int[Array, "r u"], slots: int, d_k: int) -> Float[Array, "r u d"]:
     """H' = softmax(Q K^T / sqrt(d_k)) V among the nodes of each document; called inside a compact module."""
-    query = nn.Dense(d_k, name="self_query")(h)
-    key = nn.Dense(d_k, name="self_key")(h)
-    value = nn.Dense(h.shape[-1], name="self_value")(h)
+    query, key, value = (
+        nn.Dense(width, dot_general=dense_product, name=f"self_{name}")(h)
+        for name, width in (("query", d_k), ("key", d_k), ("value", h.shape[-1]))
+    )
     together = (ids[..., None] == ids[:, None]) & (ids < slots)[..., None]
     logits = jnp.einsum("rvk,ruk->rvu", query, key) / jnp.sqrt(d_k)
     weight = nn.softmax(jnp.where(together, logits, jnp.finfo(logits.dtype).min), axis=-1)

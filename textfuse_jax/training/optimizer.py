@@ -6,29 +6,32 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array
 
 LAYER = re.compile(r"layer_(\d+)")
 
 
-def schedule(peak: float, total_steps: int, kind: str, warmup_fraction: float) -> optax.Schedule:
+def schedule(peak: float, total_steps: int | Array, kind: str, warmup_fraction: float) -> optax.Schedule:
     """Learning rate of each step: linear warm-up from 0, then cosine or linear to 0, or constant.
 
     Args:
       peak: highest rate.
-      total_steps: steps of the whole run.
+      total_steps: steps of the whole run; may be traced, so that runs that differ in it alone share a program.
       kind: ``"cosine"``, ``"linear"`` or ``"constant"``.
       warmup_fraction: share of all steps spent warming up, in [0, 1).
     """
-    warmup = round(warmup_fraction * total_steps)
-    rest = max(total_steps - warmup, 1)
-    after = {
-        "cosine": optax.cosine_decay_schedule(peak, rest),
-        "linear": optax.linear_schedule(peak, 0.0, rest),
-        "constant": optax.constant_schedule(peak),
-    }[kind]
-    # A first step at rate 0 would be wasted, so the warm-up starts one step up.
-    return optax.join_schedules([lambda step: peak * (step + 1) / max(warmup, 1), after], [warmup])
+    fall = {"cosine": lambda x: 0.5 * (1 + jnp.cos(jnp.pi * x)), "linear": lambda x: 1 - x, "constant": jnp.ones_like}[kind]
+    warmup = jnp.round(warmup_fraction * total_steps)
+    rest = jnp.maximum(total_steps - warmup, 1)
+
+    def rate(step: int | Array) -> Array:
+        # A first step at rate 0 would be wasted, so the warm-up starts one step up.
+        after = fall(jnp.clip((step - warmup) / rest, 0, 1))
+        return peak * jnp.where(step < warmup, (step + 1) / jnp.maximum(warmup, 1), after)
+
+    return rate
 
 
 def depth_of(name: str) -> int:
@@ -47,7 +50,7 @@ def decayed(params: Any) -> Any:
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
-def make_optimizer(config, params: dict[str, Any], total_steps: int, layers: int) -> optax.GradientTransformation:
+def make_optimizer(config, params: dict[str, Any], total_steps: int | Array, layers: int) -> optax.GradientTransformation:
     """The optimizer that ``config.optimizer`` describes.
 
     ``adamw`` decouples the decay (Loshchilov and Hutter 2019); ``adam`` adds it to the gradient (L2), as the graph papers do.

@@ -98,7 +98,11 @@ class Material:
         return evaluation_batches(*held, tokens_per_batch=tokens, **self._shape(config, split), **share)
 
     def _shape(self, config, split: str) -> dict[str, Any]:
-        return dict(row_lengths=config.data.row_lengths, packed=config.data.packed, features=self.features.get(split))
+        features = self.features.get(split)
+        # Behind cached features units are all the work, and padding ones half of it; behind an encoder it is the tokens.
+        return dict(
+            row_lengths=config.data.row_lengths, packed=config.data.packed, fitted=features is not None, features=features
+        )
 
     def folds(self, config) -> Folds:
         """Parts of the training split, each with every class in proportion; a trial is validated on its own part."""

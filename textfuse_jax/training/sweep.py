@@ -10,6 +10,7 @@ batches of all cascades and leave out their own test and validation cascades: al
 from __future__ import annotations
 
 import ast
+import copy
 import dataclasses
 import fnmatch
 import itertools
@@ -151,10 +152,25 @@ class Trials:
         start = jax.vmap(lambda trial, held: self._parts(trial)[2](rows, held), (0, None), axes, axis_size=count)
         self._start = jax.jit(start)
         self._step = Compiled(jax.jit(self._all_steps, donate_argnums=0), "trials' step", say)
-        self._forward = Compiled(jax.jit(self._all_forward), "trials' evaluation", say)
+        self._forward: dict[int, Compiled] = {}
 
-    def _parts(self, trial: Trial) -> tuple[Callable, Callable, Callable]:
-        """Step, forward pass and first state of a trial whose values may be traced."""
+    def on(self, material: Material) -> Trials:
+        """The same trials on other documents of the same classes.
+
+        Behind cached features, with a loss that knows nothing of the training labels, nothing is compiled anew for batches of
+        shapes that this program knows.
+        """
+        loss = self.config.loss
+        weighted = loss.class_weights != "none" or loss.logit_adjustment or "loss.logit_adjustment" in self.fields
+        if self.folds or weighted or self.config.encoder.mode != "cached":
+            return Trials(self.config, material, self.fields, self.count, self._say)
+        other = copy.copy(self)
+        other.material, other._held = material, {}
+        other._batches = material.train_batches(self.config, rows_multiple=self.config.training.accumulate)
+        return other
+
+    def _parts(self, trial: Trial, steps: int | jax.Array = 1) -> tuple[Callable, Callable, Callable]:
+        """Step, forward pass and first state of a trial whose values may be traced; ``steps``: of its schedule."""
         config, material = with_fields(self.config, trial), self.material
         labels, classes = material.corpus.train.labels, len(material.corpus.class_names)
         model = material.make_model(config)
@@ -166,7 +182,7 @@ class Trials:
         loss, forward_of = make_loss(config.loss, labels, classes, shares), material.apply(model)
 
         def optimizer_of(params):
-            return make_optimizer(config.optimizer, params, self._batches.total_steps, material.layers)
+            return make_optimizer(config.optimizer, params, steps, material.layers)
 
         def start(rows, constants) -> TrainState:
             params = material.init_params(config, model, rows)
@@ -187,16 +203,16 @@ class Trials:
 
         return step, forward, start
 
-    def _one_step(self, state: TrainState, rows, trial: Trial) -> TrainState:
+    def _one_step(self, state: TrainState, rows, trial: Trial, steps: jax.Array) -> TrainState:
         if self.folds is not None:
             role = jnp.asarray(self.folds.roles)[trial["data.fold"], jnp.maximum(rows.example, 0)]
             rows = rows.replace(weight=jnp.where(role & TRAIN > 0, rows.weight, 0))
-        return self._parts(trial)[0](state, rows)
+        return self._parts(trial, steps)[0](state, rows)
 
-    def _all_steps(self, state: TrainState, rows, values: Trial) -> TrainState:
+    def _all_steps(self, state: TrainState, rows, values: Trial, steps: jax.Array) -> TrainState:
         """The step of every trial; frozen parameters are shared, and stay what they are."""
         frozen, own = state.frozen, state.replace(frozen={})
-        one = lambda of: self._one_step(of[0].replace(frozen=frozen), rows, of[1]).replace(frozen={})  # noqa: E731
+        one = lambda of: self._one_step(of[0].replace(frozen=frozen), rows, of[1], steps).replace(frozen={})  # noqa: E731
         return self._side_by_side(one, (own, values)).replace(frozen=frozen)
 
     def _all_forward(self, weighted: tuple, rows):
@@ -231,25 +247,33 @@ class Trials:
         }
         return TrainState(**placed), values
 
-    def advance(self, state: TrainState, batch: Any, values: dict[str, Any]) -> TrainState:
-        """One step of every trial on a batch, which they share."""
-        return self._step(state, replicate(batch, self._mesh), values)
+    def advance(self, state: TrainState, batch: Any, values: dict[str, Any], steps: int = 0) -> TrainState:
+        """One step of every trial on a batch, which they share; ``steps`` of the whole run, 0: as many as there are batches."""
+        total = replicate(np.float32(steps or self._batches.total_steps), self._mesh)
+        return self._step(state, replicate(batch, self._mesh), values, total)
 
-    def outputs(self, read: Callable[[Any, dict[str, Any]], Any], batch: int = 0, change: Callable | None = None) -> Any:
+    def outputs(self, read: Callable[[Any, dict[str, Any]], Any], batch: int = 0) -> Any:
         """``read(rows, out)`` of a batch of the validation split, by the best weights of each trial of the last run.
 
         Args:
           read: takes the rows and what the model's parts put out; what it returns gets a trial axis.
           batch: which of the batches.
+        """
+        return self.reader(read)(batch)
+
+    def reader(self, read: Callable[[Any, dict[str, Any]], Any], change: Callable | None = None) -> Callable[[int], Any]:
+        """``outputs`` of one batch after another, compiled once.
+
+        Args:
           change: what is done to the rows before the model sees them; ``read`` gets them as they were.
         """
-        rows = replicate(self.held_rows(batch), self._mesh)
         change = change or (lambda rows: rows)
 
         def one(trial, weights, frozen, rows):
             return read(rows, self._parts(trial)[1](weights | frozen, change(rows))[1])
 
-        return jax.device_get(jax.jit(jax.vmap(one, in_axes=(0, 0, None, None)))(*self._best, rows))
+        mapped = jax.jit(jax.vmap(one, in_axes=(0, 0, None, None)))
+        return lambda batch: jax.device_get(mapped(*self._best, replicate(self.held_rows(batch), self._mesh)))
 
     def held_rows(self, batch: int = 0) -> Any:
         """A batch of the validation split."""
@@ -264,21 +288,26 @@ class Trials:
         """Arrays with a trial axis, the trials over the devices."""
         return spread(tree, self._mesh)
 
-    def run(self, trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    def run(self, trials: Sequence[Trial], share: float = 1.0) -> list[dict[str, Any]]:
         """Trains the trials; for each a dict of ``trial``, ``validation`` (metrics of its best weights), ``best_step``,
         ``steps`` until it stopped, and ``diverged`` (its loss or gradient became infinite or NaN, its best is from before).
 
         ``test_logits`` reads the test split with the best weights of the last run.
+
+        Args:
+          trials: as many as the program has.
+          share: of the steps: below 1 a shorter run, whose rates fall sooner, not one that is cut off.
         """
         (state, values), config, k = self.begin(trials), self.config, self.count
         best = jax.tree.map(jnp.copy, learned(state))
         score, best_step, worse = np.full(k, -np.inf), np.zeros(k, int), np.zeros(k, int)
         stopped, last_step, metrics = np.zeros(k, bool), np.zeros(k, int), [{} for _ in range(k)]
         diverged = np.zeros(k, bool)
-        clock, compiled, now, steps = time.perf_counter(), self._compile_seconds, 0, self._batches.total_steps
+        clock, compiled, now = time.perf_counter(), self._compile_seconds, 0
+        steps = max(1, round(share * self._batches.total_steps))
         epoch_ends, every = np.cumsum(self._batches.steps_per_epoch), config.training.eval_every_steps
         for batch in self._batches:
-            state = self.advance(state, batch, values)
+            state = self.advance(state, batch, values, steps)
             now += 1
             if not (now == steps or (now % every == 0 if every else now in epoch_ends)):
                 continue
@@ -304,7 +333,7 @@ class Trials:
                 f"step {now}/{steps}  {k} trials  {config.training.select_by} of the best {np.max(score):.4f}, median "
                 f"{np.median(score):.4f}  {stopped.sum()} stopped  {left / 60:.1f} minutes left"
             )
-            if stopped.all():
+            if stopped.all() or now == steps:
                 break
         self._best = values, jax.block_until_ready(best), state.frozen
         self.seconds = time.perf_counter() - clock - (self._compile_seconds - compiled)
@@ -342,13 +371,15 @@ class Trials:
             self._held[name] = self.material.held_batches(self.config, name)
         return self._held[name]
 
-    def _logits(self, name: str, values, weights, frozen, program: Compiled | None = None) -> np.ndarray:
+    def _logits(self, name: str, values, weights, frozen) -> np.ndarray:
         """Logits f32 [k, n, c] of a split."""
-        corpus, one, program = self.material.corpus, make_mesh(1), program or self._forward
-        forward = lambda params, rows: program(params, replicate(rows, self._mesh))  # noqa: E731
-        size, lead = len(self.material.split(name)), (len(next(iter(values.values()))),)
+        corpus, one = self.material.corpus, make_mesh(1)
+        size, count = len(self.material.split(name)), len(next(iter(values.values())))
+        if count not in self._forward:
+            self._forward[count] = Compiled(jax.jit(self._all_forward), f"evaluation of {count} trials", self._say)
+        forward = lambda params, rows: self._forward[count](params, replicate(rows, self._mesh))  # noqa: E731
         batches = self._batches_of(name)
-        return predict_logits(forward, (values, weights, frozen), batches, size, len(corpus.class_names), one, lead)
+        return predict_logits(forward, (values, weights, frozen), batches, size, len(corpus.class_names), one, (count,))
 
     @property
     def parameters(self) -> int:
@@ -357,7 +388,7 @@ class Trials:
 
     @property
     def _compile_seconds(self) -> float:
-        return self._step.seconds + self._forward.seconds
+        return sum(compiled.seconds for compiled in (self._step, *self._forward.values()))
 
     def weights_of(self, trial: int) -> dict[str, np.ndarray]:
         """Flat parameters of one trial of the last run, the best on validation and those that aren't trained."""
@@ -376,11 +407,10 @@ class Trials:
           chosen: the trials that read it; None: all.
         """
         values, weights, frozen = self._best
-        if chosen is None:
-            return self._logits(self.test_split, values, weights, frozen)
-        of_chosen = jax.tree.map(lambda x: np.asarray(x)[np.asarray(chosen)], (values, weights))
-        forward = Compiled(jax.jit(self._all_forward), "evaluation of the chosen", self._say)  # of another number of trials
-        return self._logits(self.test_split, *replicate(of_chosen, self._mesh), frozen, forward)
+        if chosen is not None:
+            of_chosen = jax.tree.map(lambda x: np.asarray(x)[np.asarray(chosen)], (values, weights))
+            values, weights = replicate(of_chosen, self._mesh)
+        return self._logits(self.test_split, values, weights, frozen)
 
     @property
     def test_split(self) -> str:
