@@ -1,7 +1,7 @@
 """A fusion from config to run folder: members, fusion, one look at the test split, report. ``experiment.run`` calls it.
 
-Beside what every run leaves, the folder holds ``encoder/``, ``folds/`` and ``fusion/``; ``FusedPredictor`` reads them, and so does
-``python -m textfuse_jax.predict``.
+Beside what every run leaves, the folder holds ``encoder/``, ``folds/`` and ``fusion/``, which ``FusedPredictor`` and
+``python -m textfuse_jax.predict`` read.
 """
 
 from __future__ import annotations
