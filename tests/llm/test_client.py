@@ -61,6 +61,27 @@ def test_requests_a_minute_are_kept(cache):
         assert took > (40 - 7) / 10 * 0.95  # a floor, however slow the machine
 
 
+def test_the_limits_hold_for_single_questions_and_for_threads_alike(tmp_path):
+    """Each question a call of ``ask`` of its own, as a service asks them."""
+    with Server() as server:
+        settings = settings_for(server.url, requests_per_minute=600)
+
+        def work(first: int) -> None:
+            with Cache(tmp_path / "answers.sqlite") as held:
+                for i in range(first, first + 20):
+                    ask(questions(1, start=i), settings, held, **QUIET)
+
+        begun = time.monotonic()
+        threads = [threading.Thread(target=work, args=(100 * number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        took = time.monotonic() - begun
+        assert server.calls == 40 and server.busiest(1.0) <= 10 + 6 + 2
+        assert took > (40 - 7) / 10 * 0.95
+
+
 def test_tokens_a_minute_are_kept(cache):
     with Server() as server:  # an answer uses about 50 tokens, 6,000 a minute are 2 answers a second
         begun = time.monotonic()
@@ -151,6 +172,15 @@ def test_a_request_the_provider_rejects_is_missing_alone(cache):
     with Server(reply) as server:
         answers = ask(questions(5), settings_for(server.url), cache, **QUIET)
         assert [a.fault for a in answers] == ["", "", "", "rejected", ""] and server.calls == 5
+
+
+def test_a_text_that_is_no_unicode_is_missing_alone(cache):
+    asked = prompts.label(["a", "b"], ["a whole text", "half a pair \ud83d of surrogates"], TASK)
+    with Server() as server:
+        answers = ask(asked, settings_for(server.url), cache, budget=Budget(1.0), **QUIET)
+        assert [a.fault for a in answers] == ["", "rejected"] and server.calls == 1
+        assert "surrogates not allowed" in answers[1].detail
+        assert Report.of(answers).missing == {"rejected": 1}
 
 
 def test_refused_cut_and_empty_answers_are_paid_kept_and_missing(cache):
