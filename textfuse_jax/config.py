@@ -183,7 +183,7 @@ def default_config() -> ConfigDict:
     fusion = config.fusion = ConfigDict()  # LabelFusion: the encoder's opinion and those of config.llm
     fusion.combiner = ""  # "" = no fusion: the encoder's run alone | mlp | voting | weighted | stacking | per_class
     fusion.folds = 5  # of the training split, for what the encoder says of documents it hasn't seen; 0 = fit on validation
-    fusion.asked_rows = 2000  # documents of each, validation and training, that LLMs with an API are asked about to fit; 0 = all
+    fusion.asked_rows = 2000  # most documents of each, validation and training, that LLMs are asked about to fit; 0 = all
     fusion.vector = False  # whether the network reads the pretrained encoder's vector beside the scores
     fusion.simulated_accuracy = 0.0  # > 0: one more member, simulated from the true labels and labelled so; for studies
     fusion.hidden = 32  # width of the network's hidden layer; 0 = the pool of calibrated members alone

@@ -104,14 +104,14 @@ class Asker:
         return self.embed(texts) if self.config.fusion.vector else None
 
     def __call__(
-        self, split: Split, order: np.ndarray | None = None, labelled: bool = True, paid: np.ndarray | None = None
+        self, split: Split, order: np.ndarray | None = None, labelled: bool = True, asked: np.ndarray | None = None
     ) -> list[Opinion]:
         """Opinions of the documents of a split.
 
         Args:
           order: indices of the documents to ask about, those worth most first, so that a budget is spent on them; None: all.
           labelled: whether the split's labels are true; without, a simulation has no opinion.
-          paid: as ``order``, of the members of an API alone; None: as the others.
+          asked: as ``order``, of language models and their stored answers alone; None: as the others.
 
         Documents that weren't asked about are missing.
 
@@ -119,8 +119,9 @@ class Asker:
           DataError: a member's answers are of several models.
         """
         order = np.arange(len(split)) if order is None else np.asarray(order, np.int64)
-        free = {name: settings for name, settings in self._members.items() if name not in self._paid}
-        found = self._ask(free, split, order) | self._ask(self._paid, split, order if paid is None else paid)
+        local = {name: settings for name, settings in self._members.items() if settings.provider == "local"}
+        llms = {name: settings for name, settings in self._members.items() if name not in local}
+        found = self._ask(local, split, order) | self._ask(llms, split, order if asked is None else asked)
         if SIMULATED in self.names:
             found[SIMULATED] = _spread(self._simulate(split.take(order), labelled), split, order)
         return [found[name] for name in self.names]

@@ -82,7 +82,7 @@ def fit(asker: Asker, corpus: Corpus, workdir: pathlib.Path, stop: StopSignals, 
         logits = opinion(config, corpus, workdir / "encoder", stop, say, keep=True)
         logits = logits | {name: logits["validation"][some] for name, some in rows.items()}
     members = {
-        name: members_of(asker, splits[name], logits[name], paid=asked_rows(config, splits[name]))
+        name: members_of(asker, splits[name], logits[name], asked=asked_rows(config, splits[name]))
         for name in ("validation", "train")
     }
     if asker.names:
@@ -117,7 +117,7 @@ def fitting_splits(asker: Asker, corpus: Corpus) -> dict[str, Split]:
 
 
 def asked_rows(config: ConfigDict, split: Split) -> np.ndarray:
-    """Documents of a split that LLMs with an API are asked about in ``fit``: ``fusion.asked_rows``, each class in proportion."""
+    """Documents of a split that language models are asked about in ``fit``: ``fusion.asked_rows``, each class in proportion."""
     return stratified_order(split.labels, data_seed(config))[: config.fusion.asked_rows or None]
 
 
@@ -141,7 +141,7 @@ def members_of(
     router: Router | None = None,
     share: float = 1.0,
     labelled: bool = True,
-    paid: np.ndarray | None = None,
+    asked: np.ndarray | None = None,
 ) -> Members:
     """The encoder's and the LLMs' opinions of a split.
 
@@ -149,7 +149,7 @@ def members_of(
       fused, router: where they are given, LLMs are asked in the order of the gain that is expected of them.
       share: of documents like these they are asked about (``Router.order``).
       labelled: whether the split's labels are true, as a simulation needs them.
-      paid: rows that LLMs with an API are asked about; None: as the others.
+      asked: rows that language models, or their stored answers, are asked about; None: as the other members.
     """
     classes, multi_label = len(asker.class_names), asker.multi_label
     vector = asker.vectors(split.texts)
@@ -158,7 +158,7 @@ def members_of(
         unasked = [absent_of(name, kind, split, classes) for name, kind in zip(fused.names[1:], fused.kinds[1:])]
         encoder = join(split, [first, *unasked], classes, multi_label, vector)
         order = router.order(fused.probabilities(encoder), share)
-    return join(split, [first, *asker(split, order, labelled, paid)], classes, multi_label, vector)
+    return join(split, [first, *asker(split, order, labelled, asked)], classes, multi_label, vector)
 
 
 def save(folder: pathlib.Path, config: ConfigDict, fused: Fused, router: Router | None, train: Split) -> None:
