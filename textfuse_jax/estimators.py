@@ -44,6 +44,11 @@ from textfuse_jax.training.inference import to_probabilities
 from textfuse_jax.training.progress import StopSignals
 
 FORMAT = 1
+OF_PROVIDER = (
+    *("model", "base_url", "key_variable", "replay_path", "extra", "requests_per_minute", "tokens_per_minute"),
+    *("price_input", "price_cached_input", "price_output"),
+)
+"""Fields of ``config.llm`` that are a provider's own."""
 LOST = ("budget", "failed", "absent")
 """Answers that are missing for another reason than what the model wrote."""
 
@@ -310,9 +315,11 @@ class AutoFusionClassifier(_TextClassifier):
         config = make_config(base, None, multi_label, self.seed)
         given = {"provider": provider, "model": self.model, "call_share": self.call_share, **(self.llm or {})}
         given = {name: value for name, value in given.items() if value is not None}
-        if "provider" in given:  # in place of the config's, with whose model and members it has nothing to do
-            if given["provider"] != config.llm.provider:
-                given = {"model": given["provider"] if given["provider"] in FREE else ""} | given
+        if "provider" in given:
+            if given["provider"] != config.llm.provider:  # address, key and prices of the config's are another's
+                default = configs.default_config().llm
+                given = {name: default[name] for name in OF_PROVIDER} | given
+                given["model"] = given["model"] or (given["provider"] if given["provider"] in FREE else "")
             given = {"members": {}} | given
         fields = {f"llm.{name}": value for name, value in given.items()} | dict(self.overrides or {})
         replace(config, fields)

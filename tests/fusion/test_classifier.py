@@ -74,6 +74,8 @@ def test_a_config_decides_what_no_keyword_does(made, fitted):
     assert of(made.config(members={"a": {"model": "x"}})) == ("compatible", "m", 0.5, "weighted", 1)
     assert of() == ("local", "local", 1.0, "mlp", 0) and of("")[0] == "" and of("replay")[:2] == ("replay", "replay")
     assert of(config=made.config(provider=""))[0] == "local"
+    other = AutoFusionClassifier("openai", "g", config=made.config(price_input=1.0))._config(False).llm
+    assert (other.base_url, other.price_input, other.cache) == ("", -1.0, made.config().llm.cache)  # no key to another's address
     with pytest.raises(ConfigError, match="given twice"):
         of(made.config(), config=made.config())
     with pytest.raises(ConfigError, match=r"config\.llm\.model must be the name of a model"):
@@ -210,9 +212,12 @@ def lists_of(frame):
 
 def test_several_labels_are_fitted_saved_loaded_and_judged_by_their_probabilities(made, tmp_path):
     y = lists_of(made.train)
-    config = made.config(provider="")
-    classifier = AutoFusionClassifier("", config=config).fit(made.train["text"], y)
-    assert classifier.fusion_.multi_label and set(classifier.classes_) == {*MODULES, "long"}
+    classifier = AutoFusionClassifier(made.config(model="many")).fit(made.train["text"], y)
+    assert (
+        classifier.fusion_.names == ("encoder", "many")
+        and classifier.fusion_.multi_label
+        and set(classifier.classes_) == {*MODULES, "long"}
+    )
     found = classifier.evaluate(made.new["text"], lists_of(made.new))
     truth = classifier.labels_.encode(lists_of(made.new))
     p = classifier.predict_proba(made.new["text"]).to_numpy()

@@ -10,6 +10,7 @@ import pytest
 from tests.llm.asking import TASK, questions, settings_for, silent
 from tests.llm.server import Faults, Server, completion, echo_label
 from textfuse_jax.llm import prompts
+from textfuse_jax.llm.budget import run_of
 from textfuse_jax.llm.cache import Cache
 from textfuse_jax.llm.client import Budget, ask, ask_async, ask_many, dry_run
 from textfuse_jax.llm.providers import ProviderError, Settings
@@ -228,6 +229,18 @@ def test_a_budget_counts_what_a_run_paid_before_it_was_interrupted(cache):
         third = Budget(1.0, run="another")
         ask(questions(1), settings, cache, budget=third, **QUIET)
         assert third.spent == 0
+
+
+def test_a_runs_budget_is_the_same_however_its_folder_is_typed(cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Server() as server:
+        first = Budget(1.0, run=run_of("runs/mine"))
+        ask(questions(3), settings_for(server.url), cache, budget=first, **QUIET)
+        for typed in (tmp_path / "runs" / "mine", "./runs/../runs/mine/"):
+            later = Budget(1.0, run=run_of(typed))
+            later.open(cache)
+            assert later.spent == pytest.approx(first.spent) and later.spent > 0
+    assert run_of(None) == ""
 
 
 def test_a_budget_without_prices_is_refused_before_anything_is_sent(cache):

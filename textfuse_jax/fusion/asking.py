@@ -16,8 +16,8 @@ from textfuse_jax.fusion.opinion import Opinion, absent_of
 from textfuse_jax.fusion.simulated import confusion_of, simulate, simulate_labels
 from textfuse_jax.fusion.vectors import Embedder
 from textfuse_jax.llm import opinions, prompts, protocol, providers, shots
+from textfuse_jax.llm.budget import Budget, Estimate, dry_run, run_of
 from textfuse_jax.llm.cache import Cache
-from textfuse_jax.llm.client import Budget, Estimate, dry_run
 
 FREE = ("local", "replay")
 """Providers that send nothing."""
@@ -59,7 +59,7 @@ class Asker:
         self._task = prompts.Task(
             class_names=self.class_names, descriptions=dict(config.llm.descriptions), multi_label=multi_label
         )
-        self._budget = Budget(config.llm.budget, str(run.resolve()) if run else "") if config.llm.budget > 0 else None
+        self._budget = Budget(config.llm.budget, run_of(run)) if config.llm.budget > 0 else None
         local = any(settings.provider == "local" for settings in self._members.values())
         nearest = bool(self._members) and config.llm.shots and config.llm.shots_by == "nearest"
         self.embed = Embedder(config) if local or nearest or config.fusion.vector else None
