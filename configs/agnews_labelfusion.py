@@ -5,7 +5,9 @@
 Without an account the LLM is **simulated** from the paper's level of 84.4 % (fusion.simulated_accuracy) and every result says so.
 Stored answers: ``--config.fusion.simulated_accuracy=0 --config.llm.provider=replay --config.llm.model=NAME
 --config.llm.replay_path=answers.jsonl``. An API, with its key in the environment: ``--config.fusion.simulated_accuracy=0
---config.llm.provider=openai --config.llm.model=gpt-4o-mini --config.llm.call_share=0.2``. What it measures: docs/labelfusion.md.
+--config.llm.provider=openai --config.llm.model=gpt-4o-mini --config.llm.call_share=0.2``: all 6,000 documents of training and
+validation are asked about and a fifth of the test split; ``--config.llm.dry_run=True`` says what that takes. What it measures:
+docs/labelfusion.md.
 
 Variants: ``:runlocal`` (seconds), ``:docstrings`` (embedded corpus), ``:scratch`` (no pretrained weights); join by commas.
 """
@@ -37,6 +39,7 @@ def get_config(arg=None):
     config.fusion.combiner = "mlp"
     config.fusion.folds = 3
     config.fusion.simulated_accuracy = 0.844
+    config.fusion.asked_rows = 0
     config.evaluation.published = dict(accuracy=0.924)
     config.evaluation.published_data = "ag_news"
     config.evaluation.published_source = "LabelFusion, 500 test rows, GPT answers"

@@ -121,6 +121,7 @@ def default_config() -> ConfigDict:
     llm.price_cached_input = -1.0  # -1 = as price_input
     llm.price_output = -1.0
     llm.call_share = 1.0  # of the documents a fusion predicts: those from whose opinion most is expected
+    llm.dry_run = False  # of a fusion: say what would be asked, its cost and time, and stop there
     llm.budget = 0.0  # most that a run may spend, in the currency of the prices; 0 = no limit
     llm.cache = ""  # file of all answers; "" = <user cache>/textfuse_jax/llm.sqlite
     llm.template = ""  # e.g. "zero_shot/1", or "my_lab.prompts:MINE"; "" = by shots
@@ -182,6 +183,7 @@ def default_config() -> ConfigDict:
     fusion = config.fusion = ConfigDict()  # LabelFusion: the encoder's opinion and those of config.llm
     fusion.combiner = ""  # "" = no fusion: the encoder's run alone | mlp | voting | weighted | stacking | per_class
     fusion.folds = 5  # of the training split, for what the encoder says of documents it hasn't seen; 0 = fit on validation
+    fusion.asked_rows = 2000  # most documents of each, validation and training, that LLMs are asked about to fit; 0 = all
     fusion.vector = False  # whether the network reads the pretrained encoder's vector beside the scores
     fusion.simulated_accuracy = 0.0  # > 0: one more member, simulated from the true labels and labelled so; for studies
     fusion.hidden = 32  # width of the network's hidden layer; 0 = the pool of calibrated members alone
@@ -434,6 +436,8 @@ def _fusion(config: ConfigDict, need: _Need) -> None:
     need.share("fusion.dropout", "fusion.drop_members")
     need("fusion.learning_rate", fusion.learning_rate > 0, "> 0")
     need("fusion.simulated_accuracy", 0 <= fusion.simulated_accuracy <= 1, "in [0, 1], 0 = none")
+    need.positive("fusion.asked_rows", least=0)
+    need("llm.dry_run", bool(fusion.combiner) or not config.llm.dry_run, "False without fusion.combiner: nothing would be asked")
     need("llm.call_share", 0 <= config.llm.call_share <= 1, "in [0, 1]")
 
 

@@ -8,35 +8,49 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import hashlib
 import importlib.util
 import json
 import pathlib
 import shutil
+import sys
 import tempfile
+import warnings
 import weakref
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import NotFittedError
 
 from textfuse_jax import config as configs
+from textfuse_jax.data.checks import normalised
 from textfuse_jax.data.corpus import Corpus, DataError, Split, stratified_split
-from textfuse_jax.evaluation.metrics import classification_metrics, decide
+from textfuse_jax.evaluation.metrics import decide
 from textfuse_jax.evaluation.records import write_json
 from textfuse_jax.experiment import config_of
 from textfuse_jax.fusion import pipeline
-from textfuse_jax.fusion.experiment import centre
+from textfuse_jax.fusion.asking import FREE, Asker
+from textfuse_jax.fusion.experiment import decided_metrics
 from textfuse_jax.fusion.members import opinion
 from textfuse_jax.fusion.thresholds import tune_thresholds
 from textfuse_jax.labels import Labels
+from textfuse_jax.llm.budget import Estimate
 from textfuse_jax.predict import Predictor
 from textfuse_jax.training.inference import to_probabilities
 from textfuse_jax.training.progress import StopSignals
 
 FORMAT = 1
+OF_PROVIDER = (
+    *("model", "base_url", "key_variable", "replay_path", "extra", "requests_per_minute", "tokens_per_minute"),
+    *("price_input", "price_cached_input", "price_output"),
+)
+"""Fields of ``config.llm`` that are a provider's own."""
+LOST = ("budget", "failed", "absent")
+"""Answers that are missing for another reason than what the model wrote."""
 
 
 class _TextClassifier(ClassifierMixin, BaseEstimator):
@@ -70,11 +84,9 @@ class _TextClassifier(ClassifierMixin, BaseEstimator):
     def evaluate(self, X: Any, y: Any) -> dict[str, Any]:
         """Metrics of predictions of these texts (``classification_metrics``): accuracy, macro-F1, AUC, calibration, per class."""
         texts, _ = texts_of(X, self._fitted().text_columns)
+        check_index(X, y)
         truth = self.labels_.encode(y)
-        probabilities, predicted = self._predict(texts)
-        if not self.labels_.multi_label:
-            return classification_metrics(truth, probabilities, self.labels_.names)
-        return classification_metrics(truth, centre(probabilities, predicted), self.labels_.names)
+        return decided_metrics(truth, *self._predict(texts), self.labels_.names)
 
     @property
     def classes_(self) -> np.ndarray:
@@ -109,21 +121,22 @@ class _TextClassifier(ClassifierMixin, BaseEstimator):
         facts = json.loads(path.read_text(encoding="utf-8"))
         if (facts.get("format"), facts.get("class")) != (FORMAT, cls.__name__):
             raise DataError(f"{path} is of {facts.get('class')}, format {facts.get('format')}; this is {cls.__name__}, {FORMAT}")
-        self = cls(**facts["parameters"])
-        self.config_, self.labels_ = config_of(facts["config"]), Labels.from_plain(facts["labels"])
+        self = cls(**facts["parameters"], config=config_of(facts["config"]))
+        self.config_, self.labels_ = self.config, Labels.from_plain(facts["labels"])
         self.thresholds_ = None if facts["thresholds"] is None else np.array(facts["thresholds"])
         self._folder = pathlib.Path(folder)
         self._open()
         return self
 
     def _fitted(self):
-        if not hasattr(self, "labels_"):
+        if not hasattr(self, "_predictor"):
             raise NotFittedError(f"this {type(self).__name__} isn't fitted yet; call fit(texts, labels) or load(folder)")
         return self
 
     def _fit(self, X: Any, y: Any) -> Corpus:
         """Sets ``labels_`` and ``config_``; the corpus, with a part of the rows held out for validation."""
         texts, _ = texts_of(X, self.text_columns)
+        check_index(X, y)
         self.labels_ = Labels.of(y)
         encoded = self.labels_.encode(y)
         if len(texts) != len(encoded):
@@ -132,14 +145,15 @@ class _TextClassifier(ClassifierMixin, BaseEstimator):
         if blank:
             raise DataError(f"row {blank[0]}: the text is empty ({len(blank)} such rows); leave them out of fit")
         self.config_ = self._config(self.labels_.multi_label)
+        self.config_.data.text_columns, self.config_.data.clean_html = tuple(self.text_columns), False  # texts as they are given
         configs.validate(self.config_)
-        everything = Split([f"row {i}" for i in range(len(texts))], texts, encoded)
+        everything = Split(ids_of(texts), texts, encoded)
         if not 0 < self.validation_fraction < 1:
             raise configs.ConfigError(f"validation_fraction must lie between 0 and 1, got {self.validation_fraction}")
         kept, held = stratified_split(
             encoded, max(2.0, round(len(texts) * self.validation_fraction)), configs.data_seed(self.config_)
         )
-        train, validation = everything.take(kept), everything.take(held)
+        train, validation = everything.take(without_copies(texts, kept, held)), everything.take(held)
         # The loop predicts a test split too; there is none here, so it is given one document that it knows already.
         return Corpus("fit", train, validation, validation.take([0]), self.labels_.names, self.labels_.multi_label)
 
@@ -165,7 +179,7 @@ class TextFuseClassifier(_TextClassifier):
       overrides: config field -> value, e.g. ``{"training.total_epochs": 3, "encoder.mode": "tuned"}``.
       validation_fraction: of the rows given to ``fit``; weights, temperature and thresholds are chosen on them.
       text_columns: of a DataFrame, joined by a space.
-      seed: of splits, weights and dropout.
+      seed: of splits, weights and dropout; None: the config's.
       workdir: where the run is kept; a fit that was stopped goes on there. None: a temporary folder.
       verbose: whether progress is printed.
 
@@ -181,7 +195,7 @@ class TextFuseClassifier(_TextClassifier):
         overrides: Mapping[str, Any] | None = None,
         validation_fraction: float = 0.1,
         text_columns: Sequence[str] = ("text",),
-        seed: int = 0,
+        seed: int | None = None,
         workdir: str | None = None,
         verbose: bool = False,
     ):
@@ -208,8 +222,6 @@ class TextFuseClassifier(_TextClassifier):
         return config
 
     def _predict(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        if not texts:
-            return np.zeros((0, len(self.labels_.names))), np.zeros((0, len(self.labels_.names)), bool)
         probabilities = self._predictor.probabilities(texts)
         return probabilities, decide(probabilities, self.thresholds_)
 
@@ -217,9 +229,13 @@ class TextFuseClassifier(_TextClassifier):
 class AutoFusionClassifier(_TextClassifier):
     """An encoder and LLMs, fused: LLM answers may be missing, wrong or expensive; without one it is the encoder.
 
+    ``fit`` asks about at most ``fusion.asked_rows`` validation texts and as many training texts, whatever ``call_share`` is, and
+    says on stderr what that takes before it sends anything; ``estimate`` says it without sending. What is None or left out is
+    the config's, and without a config "local", all texts and "mlp".
+
     Args:
       provider: "local" (zero-shot vectors, no LLM, no account), "openai", "deepseek", "gemini", "compatible", "replay", or "" for
-        the encoder alone. Keys are read from the environment.
+        the encoder alone. Keys are read from the environment. Or a config in its place: ``AutoFusionClassifier("my_fusion.py")``.
       model: its name at the provider.
       llm: further fields of ``config.llm``, e.g. ``{"base_url": ..., "budget": 5.0, "members": {...}}``.
       call_share: of the texts an LLM is asked about when predicting, those from whom most is expected.
@@ -229,22 +245,23 @@ class AutoFusionClassifier(_TextClassifier):
     Attributes:
       fusion_: what was fitted (``fusion.fused.Fused``); its ``note`` says whether the fusion or one member predicts.
       reports_: what each LLM was asked, answered and cost in ``fit``.
+      predict_reports_: the same of all predictions since then.
     """
 
     _PARTS = ("encoder/model", "fusion")
 
     def __init__(
         self,
-        provider: str = "local",
-        model: str = "",
+        provider: str | ConfigDict | pathlib.Path | None = None,
+        model: str | None = None,
         llm: Mapping[str, Any] | None = None,
-        call_share: float = 1.0,
-        combiner: str = "mlp",
+        call_share: float | None = None,
+        combiner: str | None = None,
         config: ConfigDict | str | None = None,
         overrides: Mapping[str, Any] | None = None,
         validation_fraction: float = 0.2,
         text_columns: Sequence[str] = ("text",),
-        seed: int = 0,
+        seed: int | None = None,
         workdir: str | None = None,
         verbose: bool = False,
     ):
@@ -255,28 +272,126 @@ class AutoFusionClassifier(_TextClassifier):
     def fit(self, X: Any, y: Any) -> AutoFusionClassifier:
         """Trains the encoder and its folds, asks the LLMs about the texts, fits the fusion; see ``TextFuseClassifier.fit``."""
         corpus = self._fit(X, y)
+        if self.config_.llm.dry_run:
+            raise configs.ConfigError(
+                "llm.dry_run asks nobody, so there is nothing to fit; estimate(X, y) says what fit would ask"
+            )
         with self._working() as stop:
-            fitted = pipeline.fit(self.config_, corpus, self._folder, stop, self._say())
-        self._train = corpus.train
+            asker = self._asker(corpus, self._folder)
+            for name, estimate in pipeline.estimates(asker, corpus).items():
+                if estimate.calls and (estimate.cost != 0 or self.verbose):
+                    print(f"{name} will be asked: {estimate}", file=sys.stderr)
+            fitted = pipeline.fit(asker, corpus, self._folder, stop, self._say())
         self.reports_ = fitted.asker.reports
+        _warn_of_missing(self.reports_)
         self._open()
         return self
 
+    def estimate(self, X: Any, y: Any) -> dict[str, Estimate]:
+        """What ``fit`` would ask of each LLM with an API: calls, tokens, cost, time, by name. Nothing is sent or trained."""
+        unfitted = clone(self)
+        corpus = unfitted._fit(X, y)
+        return pipeline.estimates(unfitted._asker(corpus, None), corpus)
+
+    @property
+    def predict_reports_(self) -> dict[str, list[dict[str, Any]]]:
+        """What each LLM was asked, answered and cost in predictions since ``fit`` or ``load``, an entry a call."""
+        return self._fitted()._predictor.reports
+
+    def _asker(self, corpus: Corpus, folder: pathlib.Path | None) -> Asker:
+        facts = self.config_, corpus.class_names, corpus.multi_label, corpus.train
+        return Asker(*facts, folder, self._say(), self.verbose)
+
     def _open(self) -> None:
-        self._predictor = pipeline.FusedPredictor(self._folder, getattr(self, "_train", None), self._say())
+        self._predictor = pipeline.FusedPredictor(self._folder, self._say(), self.verbose)
         self.fusion_ = self._predictor.fused
 
     def _config(self, multi_label: bool) -> ConfigDict:
-        llm = {"provider": self.provider, "model": self.model or self.provider, "call_share": self.call_share, **(self.llm or {})}
-        fields = {f"llm.{name}": value for name, value in llm.items()}
-        config = make_config(self.config, fields | dict(self.overrides or {}), multi_label, self.seed)
-        config.fusion.combiner = self.combiner
+        provider, base = self.provider, self.config
+        if not isinstance(provider, str | None) or str(provider).endswith(".py"):
+            if base is not None:
+                raise configs.ConfigError("a config is given twice, as the first argument and by config=...; give it once")
+            provider, base = None, provider
+        config = make_config(base, None, multi_label, self.seed)
+        given = {"provider": provider, "model": self.model, "call_share": self.call_share, **(self.llm or {})}
+        given = {name: value for name, value in given.items() if value is not None}
+        if "provider" in given:
+            if given["provider"] != config.llm.provider:  # address, key and prices of the config's are another's
+                default = configs.default_config().llm
+                given = {name: default[name] for name in OF_PROVIDER} | given
+                given["model"] = given["model"] or (given["provider"] if given["provider"] in FREE else "")
+            given = {"members": {}} | given
+        fields = {f"llm.{name}": value for name, value in given.items()} | dict(self.overrides or {})
+        replace(config, fields)
+        if "llm.provider" not in fields and not config.llm.provider and not config.llm.members:
+            config.llm.provider, config.llm.model = "local", config.llm.model or "local"
+        config.fusion.combiner = self.combiner or config.fusion.combiner or "mlp"
+        if config.fusion.simulated_accuracy > 0:
+            raise configs.ConfigError(
+                "config.fusion.simulated_accuracy must be 0 in a classifier, got "
+                f"{config.fusion.simulated_accuracy}: a simulated LLM reads the true labels, which new texts don't have"
+            )
         return config
 
     def _predict(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        if not texts:
-            return np.zeros((0, len(self.labels_.names))), np.zeros((0, len(self.labels_.names)), bool)
-        return self._predictor.predict([f"row {i}" for i in range(len(texts))], texts)
+        before = {name: len(several) for name, several in self._predictor.reports.items()}
+        found = self._predictor.predict(ids_of(texts), texts)
+        _warn_of_missing({name: several[before.get(name, 0) :] for name, several in self._predictor.reports.items()})
+        return found
+
+
+def _warn_of_missing(reports: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """One warning where LLMs left out what they were asked: no budget, every attempt failed, not in the file."""
+    told = []
+    for name, several in reports.items():
+        lost = Counter({reason: 0 for reason in LOST})
+        for one in several:
+            lost.update({reason: count for reason, count in one["missing"].items() if reason in LOST})
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in lost.items() if count)
+        if reasons:
+            told.append(f"{name} (of {sum(one['documents'] for one in several):,} texts asked about): {reasons}")
+    if told:
+        warnings.warn(f"answers are missing: {'; '.join(told)}; these texts are classified without them", stacklevel=4)
+
+
+def ids_of(texts: Sequence[str]) -> list[str]:
+    """A digest of each text, by which stored answers are found again whatever stands beside it; copies are numbered."""
+    seen: Counter[str] = Counter()
+    names = []
+    for text in texts:
+        name = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return names
+
+
+def without_copies(texts: Sequence[str], kept: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """The rows of ``kept`` whose text isn't that of a held-out row, with a warning of the others.
+
+    Raises:
+      DataError: none is left.
+    """
+    known = {normalised(texts[i]): i for i in held}
+    twins = {i: known[normalised(texts[i])] for i in kept if normalised(texts[i]) in known}
+    if twins:
+        one, other = next(iter(twins.items()))
+        told = f"{len(twins)} of {len(kept)} training texts are also held out for validation (row {one} is that of row {other})"
+        if len(twins) == len(kept):
+            raise DataError(f"{told}; a classifier needs different texts")
+        warnings.warn(f"{told} and were left out of training", stacklevel=4)
+    return np.array([i for i in kept if i not in twins], np.int64)
+
+
+def check_index(X: Any, y: Any) -> None:
+    """Raises DataError where both are of pandas and their indexes differ: rows would be joined by position."""
+    if not (hasattr(X, "iloc") and hasattr(y, "iloc")) or X.index.equals(y.index):
+        return
+    if len(X) == len(y):
+        row = next((i for i, (a, b) in enumerate(zip(X.index, y.index)) if a != b), 0)
+        raise DataError(
+            f"row {row}: the text has index {X.index[row]!r}, the label {y.index[row]!r}; bring both into one order "
+            "(y.loc[X.index]), or pass y.to_numpy() where rows belong together as they stand"
+        )
 
 
 def texts_of(X: Any, columns: Sequence[str]) -> tuple[list[str], Any]:
@@ -294,7 +409,7 @@ def texts_of(X: Any, columns: Sequence[str]) -> tuple[list[str], Any]:
                 raise DataError(
                     f"the frame has no column {name!r}{hint}; name its text by text_columns=(...), it has {list(X.columns)}"
                 )
-        values = [" ".join(map(_text, row)) for row in zip(*(X[name] for name in columns))]
+        values = [" ".join(_text(value, i) for value in row) for i, row in enumerate(zip(*(X[name] for name in columns)))]
         return values, index
     if isinstance(X, str):
         raise DataError(f"texts must be a list, array, Series or DataFrame, got the one text {X[:40]!r}; put it in a list")
@@ -303,10 +418,9 @@ def texts_of(X: Any, columns: Sequence[str]) -> tuple[list[str], Any]:
     return [_text(value, i) for i, value in enumerate(values)], index
 
 
-def _text(value: Any, row: int | None = None) -> str:
+def _text(value: Any, row: int) -> str:
     if not isinstance(value, str):
-        where = "" if row is None else f"row {row}: "
-        raise DataError(f"{where}a text is needed, got {value!r} ({type(value).__name__}); fill it in or leave the row out")
+        raise DataError(f"row {row}: a text is needed, got {value!r} ({type(value).__name__}); fill it in or leave the row out")
     return value
 
 
@@ -326,7 +440,7 @@ def default_classifier() -> ConfigDict:
     return config
 
 
-def make_config(base: Any, overrides: Mapping[str, Any] | None, multi_label: bool, seed: int) -> ConfigDict:
+def make_config(base: Any, overrides: Mapping[str, Any] | None, multi_label: bool, seed: int | None) -> ConfigDict:
     """A config from a ConfigDict, a file with ``get_config()`` or nothing, with fields replaced; the loss fits the labels.
 
     Raises:
@@ -335,10 +449,21 @@ def make_config(base: Any, overrides: Mapping[str, Any] | None, multi_label: boo
     if isinstance(base, (str, pathlib.Path)):
         base = config_of_file(pathlib.Path(base))
     config = default_classifier() if base is None else base.copy_and_resolve_references()
-    config.seed, config.data.seed = seed, -1
+    if seed is not None:
+        config.seed, config.data.seed = seed, -1
     if multi_label != (config.loss.name == "binary"):
         config.loss.name = "binary" if multi_label else "cross_entropy"
-    for field, value in (overrides or {}).items():
+    replace(config, overrides or {})
+    return config
+
+
+def replace(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
+    """Sets fields by their path, e.g. ``{"training.total_epochs": 3}``.
+
+    Raises:
+      ConfigError: a field that there isn't.
+    """
+    for field, value in overrides.items():
         part: Any = config
         *path, name = field.split(".")
         for step in path:
@@ -347,7 +472,6 @@ def make_config(base: Any, overrides: Mapping[str, Any] | None, multi_label: boo
             part = part[step]
         with part.ignore_type():
             part[name] = ConfigDict(dict(value)) if isinstance(value, Mapping) else value
-    return config
 
 
 def config_of_file(path: pathlib.Path) -> ConfigDict:
@@ -367,6 +491,6 @@ def config_of_file(path: pathlib.Path) -> ConfigDict:
 
 
 def _plain_parameters(estimator: _TextClassifier) -> dict[str, Any]:
-    """Constructor parameters as JSON; a config is kept whole elsewhere."""
-    parameters = {name: value for name, value in estimator.get_params(deep=False).items() if name not in ("config", "workdir")}
-    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in parameters.items()}
+    """Constructor parameters as JSON, but for the config, which is kept whole with all that they change in it."""
+    kept = ("validation_fraction", "text_columns", "verbose")
+    return {name: value for name, value in estimator.get_params(deep=False).items() if name in kept}

@@ -58,7 +58,7 @@ def run(config: ConfigDict | None, workdir: pathlib.Path, resume: bool = False, 
       say: takes lines of progress; default prints them.
 
     Returns:
-      What stands in result.json; {} in processes that don't lead.
+      What stands in result.json; {} in processes that don't lead, and of a dry run.
 
     Raises:
       one of USER_ERRORS: a fault in config, data, checkpoint or run folder.
@@ -85,7 +85,8 @@ def run(config: ConfigDict | None, workdir: pathlib.Path, resume: bool = False, 
             from textfuse_jax.fusion.experiment import run_fusion  # it needs this module's errors and configs
 
             result = run_fusion(config, corpus, workdir, stop, say)
-            say(f"report: {workdir / 'report.md'}")
+            if result:
+                say(f"report: {workdir / 'report.md'}")
             return result
         try:
             trained = train(config, corpus, workdir, stop, say)

@@ -44,7 +44,7 @@ class Labels:
         """The labels in ``y``, sorted; columns in their order.
 
         Raises:
-          DataError: no labels, fewer than two, an empty one, or labels that read alike (1 and "1").
+          DataError: no labels, fewer than two, an empty one, labels that read alike (1 and "1"), or rows of 0 and 1 as lists.
         """
         if hasattr(y, "columns") and len(y.columns) == 1:
             y = y.iloc[:, 0]
@@ -54,6 +54,11 @@ class Labels:
             array = _array(y)
             if array.ndim == 2:
                 found = cls("indicator", tuple(range(array.shape[1])))
+            elif _ambiguous(array):
+                raise DataError(
+                    f"labels are rows of 0 and 1, the first {list(array[0])}: a column a label, or lists of the labels 0 and 1? "
+                    "Pass np.array(y) for columns, sets for lists"
+                )
             elif len(array) and isinstance(array[0], (list, tuple, set, frozenset, np.ndarray)):
                 found = cls("lists", _sorted({_plain(label) for one in array for label in one}))
             else:
@@ -126,6 +131,14 @@ def _array(y: Any) -> np.ndarray:
     made = np.empty(len(y), object)
     made[:] = list(y)
     return made
+
+
+def _ambiguous(rows: np.ndarray) -> bool:
+    """Whether lists of labels look like an indicator: of one length above 1, nothing but 0 and 1 in them."""
+    if not len(rows) or not all(isinstance(row, (list, tuple, np.ndarray)) for row in rows):
+        return False
+    width = len(rows[0])
+    return width > 1 and all(len(row) == width and all(not isinstance(x, str) and x in (0, 1) for x in row) for row in rows)
 
 
 def _plain(value: Any) -> Any:

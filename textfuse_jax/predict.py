@@ -4,7 +4,8 @@
 
 The input is CSV, TSV, JSONL or Parquet, plain or .gz, with the run's text columns and, if you like, an ``id`` column;
 ``-`` is standard input or output (CSV). The output holds id, predicted and a probability for each class. A run of cascades takes
-JSON lines {id, texts, parent, time} instead.
+JSON lines {id, texts, parent, time} instead. A fusion, also one that ``AutoFusionClassifier.save`` wrote, asks its LLMs about the
+share of the texts that its config says, with keys from the environment.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from textfuse_jax.data import ag_news
 from textfuse_jax.data.cascade_sets import SOURCES as CASCADES
 from textfuse_jax.data.pipeline import evaluation_batches
 from textfuse_jax.data.tabular import read_texts
+from textfuse_jax.evaluation.metrics import decide
 from textfuse_jax.evaluation.records import write_predictions
 from textfuse_jax.experiment import USER_ERRORS, config_of
 from textfuse_jax.training import export, setup
@@ -41,7 +43,7 @@ class Predictor:
         workdir = pathlib.Path(workdir)
         self.finished = export.load(workdir / "model")
         self.config = config_of(self.finished.config)
-        self.class_names = self.finished.class_names
+        self.class_names, self.multi_label = self.finished.class_names, self.finished.multi_label
         self._mesh = make_mesh()
         mode = "frozen" if self.config.encoder.mode == "cached" else None
         model = setup.make_model(self.config, self.finished.architecture, len(self.class_names), mode)
@@ -65,7 +67,14 @@ class Predictor:
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Probability of each class f64 [n, c]; rows sum to 1 unless the model is multi-label."""
-        return to_probabilities(self.logits(texts), self.finished.multi_label)
+        if not len(texts):
+            return np.zeros((0, len(self.class_names)))
+        return to_probabilities(self.logits(texts), self.multi_label)
+
+    def predict(self, ids: Sequence[str], texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities of texts, and what is predicted, bool [n, c]; the ids don't matter."""
+        probabilities = self.probabilities(texts)
+        return probabilities, decide(probabilities, 0.5 if self.multi_label else None)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,23 +87,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", default="-", help="file of predictions, - for standard output")
     parser.add_argument("--text_columns", nargs="+", help="columns of the text, joined by a space; default: those of the run")
     options = parser.parse_args(arguments)
+    workdir = pathlib.Path(options.workdir)
     try:
-        if config_of(export.read_facts(pathlib.Path(options.workdir) / "model")["config"]).data.source in CASCADES:
+        if (workdir / "fusion" / "fusion.json").exists():
+            predictor: Any = _fused(workdir)
+        elif config_of(export.read_facts(workdir / "model")["config"]).data.source in CASCADES:
             return _cascades(options)
-        predictor = Predictor(options.workdir)
+        else:
+            predictor = Predictor(workdir)
         columns: tuple[Any, ...] = tuple(options.text_columns or predictor.config.data.text_columns)
         ids, texts = read_texts(options.input, columns)
+        data = predictor.config.data
+        if data.source == "ag_news" and data.clean_html:
+            texts = [ag_news.clean(text) for text in texts]  # as the training texts were
+        probabilities, decided = predictor.predict(ids, texts)
     except (*USER_ERRORS, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    data = predictor.config.data
-    if data.source == "ag_news" and data.clean_html:
-        texts = [ag_news.clean(text) for text in texts]  # as the training texts were
-    classes = len(predictor.class_names)
-    probabilities = predictor.probabilities(texts) if texts else np.zeros((0, classes))
-    predicted = chosen(probabilities, predictor.finished.multi_label)
+    predicted = decided.astype(np.float32) if predictor.multi_label else probabilities.argmax(1)
     write_predictions(options.output, ids, None, predicted, probabilities, predictor.class_names)
     return 0
+
+
+def _fused(workdir: pathlib.Path) -> Any:
+    """A finished fusion of an encoder and LLMs; its progress goes to stderr."""
+    from textfuse_jax.fusion.pipeline import FusedPredictor  # which needs this module
+
+    return FusedPredictor(workdir, lambda line: print(line, file=sys.stderr))
 
 
 def _cascades(options: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from textfuse_jax.data.corpus import DataError
 from textfuse_jax.encoders.architecture import Architecture
 from textfuse_jax.encoders.tokenizers import load_tokenizer
 from textfuse_jax.experiment import config_of
+from textfuse_jax.llm.budget import run_of
 from textfuse_jax.models.node_classifier import build_node_classifier, look_up
 from textfuse_jax.training import export
 from textfuse_jax.training.cascade_material import REWRITTEN, Encoders, posts_of
@@ -92,7 +93,7 @@ class CascadePredictor:
     def probabilities(self, cascades: Cascades) -> np.ndarray:
         """Probability of each class, f64 [n, c], in the order of the cascades."""
         whole = cascades.renumbered()
-        posts, _ = posts_of(self.config, whole, self._encoders, self._say, str(self._workdir))
+        posts, _ = posts_of(self.config, whole, self._encoders, self._say, run_of(self._workdir))
         held = self._params, replicate({name: jax.numpy.asarray(x) for name, x in posts.items()}, self._mesh)
         batches = cascade_batches(
             whole, None, batch_size=2 * self.config.cascades.batch_size, direction=self.config.cascades.direction

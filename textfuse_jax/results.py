@@ -40,7 +40,10 @@ def index(root: pathlib.Path) -> list[dict[str, Any]]:
     hardware, when (seconds), accuracy and f1_macro on test.
     """
     file = root / "index.json"
-    before = {line["run"]: line for line in json.loads(file.read_text(encoding="utf-8"))} if file.exists() else {}
+    try:
+        before = {line["run"]: line for line in _read(file, list)} if file.exists() else {}
+    except (ResultsError, TypeError, KeyError):
+        before = {}  # it is made of the runs, and made anew
     found = []
     for path in sorted(root.rglob("config.json")):
         folder = path.parent
@@ -51,20 +54,38 @@ def index(root: pathlib.Path) -> list[dict[str, Any]]:
         stamp = (result if result.exists() else path).stat()
         key = [stamp.st_mtime_ns, stamp.st_size, result.exists()]
         known = before.get(name)
-        found.append(known if known and known["key"] == key else _line(name, folder, key))
+        try:
+            found.append(known if known and known["key"] == key else _line(name, folder, key))
+        except ResultsError as error:
+            print(f"warning: {error}; left out", file=sys.stderr)
     found.sort(key=lambda line: -line["when"])
     if found != list(before.values()):
         write_json(file, found)
     return found
 
 
+def _read(path: pathlib.Path, kind: type = dict) -> Any:
+    """A JSON file.
+
+    Raises:
+      ResultsError: it is none, e.g. cut off.
+    """
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ResultsError(f"{path} can't be read ({error}); was it cut off? Remove it, or run again") from None
+    if not isinstance(held, kind):
+        raise ResultsError(f"{path} holds a {type(held).__name__}, must be a {kind.__name__}; remove it, or run again")
+    return held
+
+
 def _line(name: str, folder: pathlib.Path, key: list) -> dict[str, Any]:
     line: dict[str, Any] = {"run": name, "key": key, "when": key[0] / 1e9, "status": "unfinished"}
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = _read(folder / "config.json")
     line |= {"config": config.get("name", ""), "seed": config.get("seed")}
     if not key[2]:
         return line
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    result = _read(folder / "result.json")
     line |= {"status": "sweep" if "sweep" in result else "finished", "commit": result.get("commit")}
     line |= {"hardware": result.get("hardware"), "fingerprint": result.get("fingerprint")}
     line |= {name: result.get("data", {}).get(key) for name, key in (("data", "name"), ("train", "train"))}
@@ -99,7 +120,7 @@ def predictions_of(run: pathlib.Path) -> tuple[Predictions, bool]:
     path = run / "predictions.csv"
     if not path.exists() or not (run / "result.json").exists():
         raise ResultsError(f"{run} isn't finished; go on with python launch.py --workdir={run} --resume")
-    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    result = _read(run / "result.json")
     multi_label = "f1_micro" in result["test"]
     return read_predictions(path, multi_label=multi_label), multi_label
 
@@ -164,7 +185,7 @@ def show_lines(run: pathlib.Path) -> str:
     path = run / "result.json"
     if not path.exists():
         raise ResultsError(f"{run} isn't finished; go on with python launch.py --workdir={run} --resume")
-    result = json.loads(path.read_text(encoding="utf-8"))
+    result = _read(path)
     changed = [line.removeprefix("config.") for line in differences(default_config(), read_config(run / "config.json"))]
     parts = [f"{run}: {result['config']}, commit {(result.get('commit') or 'none')[:9]}, {result.get('hardware', '')}"]
     if "sweep" in result:

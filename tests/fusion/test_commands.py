@@ -52,6 +52,23 @@ def test_list_reads_what_is_there(runs, capsys):
     assert "unfinished" not in {line["run"] for line in results.index(runs)}
 
 
+def test_a_run_that_cant_be_read_is_told_and_the_others_are_listed(runs, capsys):
+    (runs / "broken").mkdir()
+    (runs / "broken" / "config.json").write_text("{}")
+    (runs / "broken" / "result.json").write_text('{"test": {"accu')
+    (runs / "index.json").write_text("[{")
+    try:
+        assert results.main(["list", "--root", str(runs)]) == 0
+        shown = capsys.readouterr()
+        assert all(name in shown.out for name in ("first", "second", "fewer")) and "broken" not in shown.out
+        assert str(runs / "broken" / "result.json") in shown.err and "cut off" in shown.err
+        assert results.main(["show", str(runs / "broken"), "--root", str(runs)]) == 2
+        assert "can't be read" in capsys.readouterr().err
+    finally:
+        for name in ("config.json", "result.json"):
+            (runs / "broken" / name).unlink()
+
+
 def test_show_and_compare(runs, capsys):
     assert results.main(["show", "first", "--root", str(runs)]) == 0
     assert "accuracy" in capsys.readouterr().out

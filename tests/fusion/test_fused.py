@@ -106,8 +106,22 @@ def test_another_format_and_nothing_there_are_told(tmp_path):
     fit(0.8)[0].save(tmp_path)
     plain = json.loads((tmp_path / "fusion.json").read_text())
     (tmp_path / "fusion.json").write_text(json.dumps(plain | {"format": 99}))
-    with pytest.raises(DataError, match="format must be 2"):
+    with pytest.raises(DataError, match="format must be 3"):
         fusing.load(tmp_path)
+
+
+def test_what_answers_are_worth_is_decided_on_documents_that_have_one():
+    train, validation = members(TRAIN, 2.0, 0.9, 0), members(VALIDATION, 2.0, 0.9, 1)
+    rows = np.arange(800) % 4 == 0  # one in four was asked about
+    some = validation.seeing(np.column_stack([np.ones(800, bool), rows]))
+    fusion = fusing.fit(QUICK, (train, TRAIN.labels), (some, VALIDATION.labels), CLASSES)
+    told = fusion.facts["with_llm"]
+    answered = VALIDATION.labels[rows]
+    assert told["members"]["llm"] == fusing.score(answered, fusion.member(some.take(np.flatnonzero(rows)), 1))
+    assert told["fused"] == fusing.score(answered, fusion.probabilities(some.take(np.flatnonzero(rows))))
+    few = validation.seeing(np.column_stack([np.ones(800, bool), np.arange(800) < fusing.ENOUGH - 1]))
+    fusion = fusing.fit(QUICK, (train, TRAIN.labels), (few, VALIDATION.labels), CLASSES)
+    assert fusion.facts["with_llm"]["members"]["llm"] == fusing.score(VALIDATION.labels, fusion.member(few, 1))
 
 
 def test_a_changed_model_needs_a_new_fit():

@@ -7,7 +7,7 @@ import pytest
 
 from tests.fusion.material import logits, split
 from textfuse_jax.data.corpus import DataError
-from textfuse_jax.fusion.opinion import SMOOTHING, check_splits, encoder_opinion, evidence, join
+from textfuse_jax.fusion.opinion import SAME_ANSWERS, SMOOTHING, check_splits, encoder_opinion, evidence, join
 from textfuse_jax.fusion.simulated import confusion_of, simulate
 
 PART, OTHER = split("v", 60, 1), split("t", 60, 2)
@@ -57,10 +57,34 @@ def test_answers_of_validation_given_for_test_are_found():
     ours = join(PART, [encoder(PART), llm(PART)], 3, False)
     copied = dataclasses.replace(llm(PART), ids=tuple(OTHER.ids))
     theirs = join(OTHER, [encoder(OTHER), copied], 3, False)
-    with pytest.raises(DataError, match="first 60 documents of validation and of test the same answers in the same order"):
+    with pytest.raises(DataError, match="gives 60 documents of validation and of test the same answers in the same order"):
         check_splits([("validation", PART, ours), ("test", OTHER, theirs)])
     honest = join(OTHER, [encoder(OTHER), llm(OTHER, 3)], 3, False)
     check_splits([("validation", PART, ours), ("test", OTHER, honest)])
+
+
+@pytest.mark.parametrize("share", [0.5, 0.35])
+def test_a_mix_up_is_found_where_half_of_the_answers_are_missing(share):
+    seen = np.random.default_rng(4).random((2, 120)) < share  # what was asked of one split and of the other, or came
+    parts = [split("r", 120, 1), split("t", 120, 2)]
+    answers = llm(parts[0])
+    mixed, honest = answers, llm(parts[1], 3)
+    ours = join(parts[0], [encoder(parts[0]), hidden(answers, seen[0], parts[0])], 3, False)
+    theirs = join(parts[1], [encoder(parts[1]), hidden(mixed, seen[1], parts[1])], 3, False)
+    both = int((seen[0] & seen[1]).sum())
+    if share == 0.5:
+        with pytest.raises(DataError, match=f"gives {both} documents of train and of test the same answers"):
+            check_splits([("train", parts[0], ours), ("test", parts[1], theirs)])
+    else:
+        assert both < SAME_ANSWERS  # too few to tell
+        check_splits([("train", parts[0], ours), ("test", parts[1], theirs)])
+    right = join(parts[1], [encoder(parts[1]), hidden(honest, seen[1], parts[1])], 3, False)
+    check_splits([("train", parts[0], ours), ("test", parts[1], right)])
+
+
+def hidden(opinion, seen, part):
+    """The opinion of a part's documents where it was seen."""
+    return dataclasses.replace(opinion, ids=tuple(part.ids), present=seen, scores=np.where(seen[:, None], opinion.scores, 0))
 
 
 def test_sorted_splits_with_equal_answers_are_fine():

@@ -63,7 +63,7 @@ def test_as_text_and_back():
     router = fit_router(labels, before, after)
     again = Router.from_json(router.to_json())
     np.testing.assert_allclose(again.expected_gain(before), router.expected_gain(before))
-    assert again.choose(before, 0.1).sum() == 50
+    assert len(again.order(before, 0.1)) == 50 and len(again.order(before, 1.0)) == 500 and not len(again.order(before, 0.0))
 
 
 def test_several_labels():
@@ -73,6 +73,35 @@ def test_several_labels():
     after = np.clip(before + 0.4 * (labels - 0.5), 0.01, 0.99)
     router = fit_router(labels, before, after)
     assert router.multi_label and router.expected_gain(before).shape == (800,)
+
+
+def test_whether_a_document_is_worth_a_call_is_said_of_it_alone():
+    labels, before, _ = material(1000, 0)
+    router = fit_router(labels, before, material(1000, 0)[2])
+    _, new, _ = material(4000, 5)
+    together = router.order(new, 0.2)
+    assert 0.15 < len(together) / 4000 < 0.25
+    assert {i for i in range(200) if len(router.order(new[i : i + 1], 0.2))} == {int(i) for i in together if i < 200}
+    gain = router.expected_gain(new)[together]
+    assert (gain[:-1] >= gain[1:]).all()  # those worth most first
+
+
+def test_the_gain_is_learned_from_documents_with_an_answer_and_its_share_is_of_all():
+    labels, before, after = material(4000, 0)
+    answered = np.arange(4000) % 4 == 0
+    some = fit_router(labels, before, np.where(answered[:, None], after, before), answered)
+    alone = fit_router(labels[answered], before[answered], after[answered])
+    np.testing.assert_allclose(some.weight, alone.weight)
+    assert len(some.order(before, 0.3)) == 1200
+
+
+def test_several_labels_without_anything_to_learn_are_asked_by_uncertainty():
+    rng = np.random.default_rng(1)
+    labels = (rng.random((300, 4)) < 0.3).astype(float)
+    before = np.clip(0.3 + 0.2 * rng.normal(size=labels.shape), 0.01, 0.99)
+    after = np.clip(before + 0.2 * rng.normal(size=labels.shape), 0.01, 0.99)  # no better anywhere
+    found = [fit_router(labels[i:], before[i:], after[i:]) for i in range(0, 60, 10)]
+    assert any(np.array_equal(router.weight, np.eye(len(router.weight))[0]) for router in found)
 
 
 def test_where_there_is_no_gain_no_share_of_it_is_told():

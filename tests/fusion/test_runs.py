@@ -17,6 +17,7 @@ from textfuse_jax.fusion.pipeline import FusedPredictor
 from textfuse_jax.llm.cache import Cache
 from textfuse_jax.llm.providers import ProviderError
 from textfuse_jax.llm.replay import ReplayError
+from textfuse_jax.predict import main as predict
 from textfuse_jax.training import setup
 
 pytestmark = pytest.mark.slow
@@ -157,11 +158,37 @@ def test_contradicting_answers_are_an_error(made, tmp_path):
 
 
 def test_a_share_of_the_test_documents_is_asked_about(made, tmp_path):
-    result = made.again(made.config_of(base_url=NOBODY, call_share=0.25), tmp_path / "run")
-    assert [one["documents"] for one in result["fusion"]["asked"]["m"]] == [96, 48, 12]
-    assert result["fusion"]["members"][1]["missing"] >= 36 and result["fusion"]["call_share"] == 0.25
+    result = made.again(made.config_of(base_url=made.config.llm.base_url, call_share=0.25), tmp_path / "run")  # all cached
+    asked = [one["documents"] for one in result["fusion"]["asked"]["m"]]
+    assert asked[:2] == [48, 96] and 0 < asked[2] < 36  # validation before training, about a fourth of the test split
+    assert result["fusion"]["members"][1]["missing"] >= 48 - asked[2] and result["fusion"]["call_share"] == 0.25
+    assert all(one["calls"] == 0 for one in result["fusion"]["asked"]["m"])
     ends = [result["fusion"]["routing"][k] for k in (0, -1)]
     assert [row["share"] for row in ends] == [0.0, 1.0]
+
+
+def test_a_dry_run_says_what_it_would_take_and_sends_nothing(made, tmp_path):
+    lines = []
+    with Server(oracle(made.corpus_file, spills=False)) as server:
+        fields = dict(base_url=server.url, price_input=1.0, price_output=2.0, call_share=0.5)
+        dry = made.config_of(dry_run=True, **fields)
+        assert run(dry, tmp_path / "run", say=lines.append) == {} and server.calls == 0
+        (told,) = [line for line in lines if "will be asked" in line]
+        assert "m will be asked: 168 requests: 0 from the cache, 168 calls; about" in told and "cost about 0." in told
+        assert not (tmp_path / "run" / "encoder").exists() and "nothing was sent, nothing was trained" in lines[-1]
+        result = made.again(made.config_of(**fields), tmp_path / "run")  # the same folder
+        assert [one["calls"] for one in result["fusion"]["asked"]["m"]][:2] == [48, 96]
+
+
+def test_new_texts_are_classified_on_the_command_line(made, tmp_path, capsys):
+    test = made.corpus.test
+    with (tmp_path / "new.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("id", "text"), *zip(test.ids, test.texts)])
+    words = ["--workdir", str(made.folder / "run"), "--input", str(tmp_path / "new.csv"), "--output", str(tmp_path / "out.csv")]
+    assert predict(words) == 0
+    found = read_predictions(tmp_path / "out.csv")
+    np.testing.assert_allclose(found.probabilities, made.predictions, atol=2e-2)
+    assert list(found.ids) == test.ids and "0 calls" in capsys.readouterr().err
 
 
 def test_a_budget_stops_in_time_and_the_rest_is_missing(made, tmp_path):

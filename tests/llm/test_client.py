@@ -10,6 +10,7 @@ import pytest
 from tests.llm.asking import TASK, questions, settings_for, silent
 from tests.llm.server import Faults, Server, completion, echo_label
 from textfuse_jax.llm import prompts
+from textfuse_jax.llm.budget import run_of
 from textfuse_jax.llm.cache import Cache
 from textfuse_jax.llm.client import Budget, ask, ask_async, ask_many, dry_run
 from textfuse_jax.llm.providers import ProviderError, Settings
@@ -59,6 +60,27 @@ def test_requests_a_minute_are_kept(cache):
         took = time.monotonic() - begun
         assert server.busiest(1.0) <= 10 + 6 + 2  # 1 % of the limit may go at once, one on each end of the window
         assert took > (40 - 7) / 10 * 0.95  # a floor, however slow the machine
+
+
+def test_the_limits_hold_for_single_questions_and_for_threads_alike(tmp_path):
+    """Each question a call of ``ask`` of its own, as a service asks them."""
+    with Server() as server:
+        settings = settings_for(server.url, requests_per_minute=600)
+
+        def work(first: int) -> None:
+            with Cache(tmp_path / "answers.sqlite") as held:
+                for i in range(first, first + 20):
+                    ask(questions(1, start=i), settings, held, **QUIET)
+
+        begun = time.monotonic()
+        threads = [threading.Thread(target=work, args=(100 * number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        took = time.monotonic() - begun
+        assert server.calls == 40 and server.busiest(1.0) <= 10 + 6 + 2
+        assert took > (40 - 7) / 10 * 0.95
 
 
 def test_tokens_a_minute_are_kept(cache):
@@ -153,6 +175,15 @@ def test_a_request_the_provider_rejects_is_missing_alone(cache):
         assert [a.fault for a in answers] == ["", "", "", "rejected", ""] and server.calls == 5
 
 
+def test_a_text_that_is_no_unicode_is_missing_alone(cache):
+    asked = prompts.label(["a", "b"], ["a whole text", "half a pair \ud83d of surrogates"], TASK)
+    with Server() as server:
+        answers = ask(asked, settings_for(server.url), cache, budget=Budget(1.0), **QUIET)
+        assert [a.fault for a in answers] == ["", "rejected"] and server.calls == 1
+        assert "surrogates not allowed" in answers[1].detail
+        assert Report.of(answers).missing == {"rejected": 1}
+
+
 def test_refused_cut_and_empty_answers_are_paid_kept_and_missing(cache):
     def reply(call):
         whole = completion("", call)
@@ -198,6 +229,18 @@ def test_a_budget_counts_what_a_run_paid_before_it_was_interrupted(cache):
         third = Budget(1.0, run="another")
         ask(questions(1), settings, cache, budget=third, **QUIET)
         assert third.spent == 0
+
+
+def test_a_runs_budget_is_the_same_however_its_folder_is_typed(cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Server() as server:
+        first = Budget(1.0, run=run_of("runs/mine"))
+        ask(questions(3), settings_for(server.url), cache, budget=first, **QUIET)
+        for typed in (tmp_path / "runs" / "mine", "./runs/../runs/mine/"):
+            later = Budget(1.0, run=run_of(typed))
+            later.open(cache)
+            assert later.spent == pytest.approx(first.spent) and later.spent > 0
+    assert run_of(None) == ""
 
 
 def test_a_budget_without_prices_is_refused_before_anything_is_sent(cache):

@@ -39,6 +39,15 @@ def test_plain_answers_are_read(text, k):
     assert parse(text, Labels(NAMES)).chosen == (k,)
 
 
+def test_a_class_that_is_a_number_may_be_written_as_one():
+    stars = Labels(("1", "2", "3"))
+    assert parse('{"label": 3, "confidence": 0.5}', stars) == ((2,), {2: 0.5}, False, (10, 11))
+    assert parse('{"labels": [1, {"label": 3}]}', stars, multi_label=True).chosen == (0, 2)
+    for text, reason in (('{"label": 4}', "unparsable"), ('{"label": 3.0}', "unparsable"), ('{"label": true}', "unparsable")):
+        with pytest.raises(Unusable, match=reason):
+            parse(text, stars)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -52,10 +52,12 @@ def get_config(arg=None):
     # config.llm.descriptions = dict(World="politics and events abroad")  # class name -> what it means
     # config.llm.price_input, config.llm.price_output = 0.15, 0.60  # per million tokens, as your contract says
     # config.llm.budget = 5.0  # stops in time and keeps what was paid
+    # config.llm.dry_run = True  # say what would be asked, its cost and time, and stop there
     # config.llm.call_share = 0.2  # ask about the fifth of the documents from whose opinion most is expected
     # config.llm.shots = 8  # examples from the training split in the prompt
 
     # The fusion.
+    config.fusion.asked_rows = 2000  # of validation, and of training: most documents that LLMs are asked about to fit
     config.fusion.combiner = "mlp"  # mlp | voting | weighted | stacking | per_class
     config.fusion.folds = 5  # for what the encoder says of documents it hasn't seen; 0 = fit on half of validation
     return finish(config, arg)

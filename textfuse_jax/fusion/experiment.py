@@ -1,7 +1,7 @@
 """A fusion from config to run folder: members, fusion, one look at the test split, report. ``experiment.run`` calls it.
 
-Beside what every run leaves, the folder holds ``encoder/``, ``folds/`` and ``fusion/``; ``FusedPredictor`` and
-``AutoFusionClassifier.load`` read it.
+Beside what every run leaves, the folder holds ``encoder/``, ``folds/`` and ``fusion/``, which ``FusedPredictor`` and
+``python -m textfuse_jax.predict`` read.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,11 @@ from textfuse_jax.evaluation.report import confident_mistakes, console_table, wr
 from textfuse_jax.evaluation.statistics import bootstrap_intervals, compare
 from textfuse_jax.fusion import fused as fusing
 from textfuse_jax.fusion import reporting
+from textfuse_jax.fusion.asking import Asker
 from textfuse_jax.fusion.combiners import COMBINERS
 from textfuse_jax.fusion.fused import Fused
 from textfuse_jax.fusion.opinion import Members, check_splits
-from textfuse_jax.fusion.pipeline import Fitted, fit, members_of
+from textfuse_jax.fusion.pipeline import Fitted, estimates, fit, members_of
 from textfuse_jax.fusion.routing import SHARES, curve, quality, uncertainty
 from textfuse_jax.fusion.thresholds import tune_thresholds
 from textfuse_jax.training.progress import StopSignals
@@ -37,16 +38,24 @@ from textfuse_jax.training.summary import confidence
 def run_fusion(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, stop: StopSignals, say: Callable) -> dict[str, Any]:
     """Fits a fusion, reads the test split once and writes the run folder; returns what stands in result.json.
 
+    What LLMs will be asked and what that takes is said before anything is sent; with ``llm.dry_run`` that is all.
+
     Raises:
       as ``pipeline.fit``; Interrupted leaves what was trained and paid, ``--resume`` goes on from it.
     """
+    asker = Asker(config, corpus.class_names, corpus.multi_label, corpus.train, workdir, say)
+    for name, estimate in estimates(asker, corpus, corpus.test).items():
+        say(f"{name} will be asked: {estimate}")
+    if config.llm.dry_run:
+        say("llm.dry_run: nothing was sent, nothing was trained")
+        return {}  # the folder holds no run
     (workdir / "metrics.jsonl").touch()  # from here on the folder holds a run
-    fitted = fit(config, corpus, workdir, stop, say)
-    share = config.llm.call_share
-    test = members_of(fitted.asker, corpus.test, fitted.logits["test"], fitted.fused, fitted.router, share)
-    parts = [("validation", corpus.validation.take(_rows(corpus, fitted)), fitted.validation[0]), ("test", corpus.test, test)]
-    if fitted.asker.names:
-        check_splits(parts)
+    fitted = fit(asker, corpus, workdir, stop, say)
+    test = members_of(asker, corpus.test, fitted.logits["test"], fitted.fused, fitted.router, config.llm.call_share)
+    if asker.names:
+        check_splits(
+            [(name, fitted.splits[name], fitted.members[name]) for name in fitted.splits] + [("test", corpus.test, test)]
+        )
     say(f"evaluating on test: {len(corpus.test)} documents")
     result = _result(config, corpus, workdir, fitted, test, say)
     shutil.copy(workdir / "encoder" / "metrics.jsonl", workdir / "metrics.jsonl")
@@ -74,26 +83,23 @@ def run_fusion(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, stop: 
 
 
 def scores_of(fused: Fused, members: Members, labels: np.ndarray) -> dict[str, Any]:
-    """Metrics of the fusion; decisions by its thresholds, the rest of its probabilities as they are."""
+    """``decided_metrics`` of the fusion."""
     p = fused.probabilities(members)
-    if not fused.multi_label:
-        return classification_metrics(labels, p, fused.class_names)
-    centred = centre(p, fused.decide(members, p))
-    undecided = classification_metrics(labels, p, fused.class_names)
-    return classification_metrics(labels, centred, fused.class_names) | {
-        name: undecided[name] for name in ("nll", "ece", "brier", "auc_ovr") if name in undecided
-    }
+    return decided_metrics(labels, p, fused.decide(members, p), fused.class_names)
+
+
+def decided_metrics(labels: np.ndarray, p: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+    """Metrics of decisions bool [n, c] that thresholds made; those of probabilities are of the probabilities as they are."""
+    undecided = classification_metrics(labels, p, class_names)
+    if labels.ndim == 1:
+        return undecided
+    of_probabilities = {name: undecided[name] for name in ("nll", "ece", "brier", "auc_ovr") if name in undecided}
+    return classification_metrics(labels, centre(p, predicted), class_names) | of_probabilities
 
 
 def centre(p: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Probabilities moved to the side of 0.5 that was decided, for functions that know one threshold only."""
     return np.where(predicted, 0.5 + p / 2, p / 2 - 1e-9).clip(0, 1)
-
-
-def _rows(corpus: Corpus, fitted: Fitted) -> np.ndarray:
-    """Where the documents that decisions were taken on stand in the validation split."""
-    place = {name: i for i, name in enumerate(corpus.validation.ids)}
-    return np.array([place[name] for name in fitted.validation[0].ids])
 
 
 def _result(config: ConfigDict, corpus: Corpus, workdir: pathlib.Path, fitted: Fitted, test: Members, say: Callable) -> dict:
@@ -170,7 +176,8 @@ def _fusion(
         told["asked"] = fitted.asker.reports
     if fitted.router is not None:
         told["call_share"] = config.llm.call_share
-        told["routing"] = routing_curve(fitted, held, held_labels, samples)
+        rows = np.flatnonzero(held.answered)
+        told["routing"] = routing_curve(fitted, held.take(rows), held_labels[rows], samples) if len(rows) else []
     return told
 
 
@@ -184,7 +191,7 @@ def decided_by(p: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
 
 
 def routing_curve(fitted: Fitted, members: Members, labels: np.ndarray, samples: int) -> list[dict[str, Any]]:
-    """Quality against share of calls on documents of which every LLM was asked, by expected gain and by plain uncertainty."""
+    """Quality against share of calls on documents that LLMs have an opinion of, by expected gain and by plain uncertainty."""
     fused, blind = fitted.fused, members.without_llms()
     before, after = fused.probabilities(blind), fused.probabilities(members)
     return curve(
@@ -200,6 +207,6 @@ def _draw(folder: pathlib.Path, corpus: Corpus, probabilities: np.ndarray, resul
     made = {"Reliability diagram": figures.reliability_diagram(*confidence(probabilities, corpus.test.labels))}
     if not corpus.multi_label:
         made["Confusion matrix"] = figures.confusion_matrix(np.array(result["test"]["confusion"]), corpus.class_names)
-    if "routing" in result["fusion"]:
+    if result["fusion"].get("routing"):
         made["Routing on validation"] = reporting.draw_routing(result["fusion"]["routing"])
     return {name: figures.save(figure, folder / f"{name.lower().replace(' ', '_')}.png") for name, figure in made.items()}

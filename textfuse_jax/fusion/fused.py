@@ -22,9 +22,11 @@ from textfuse_jax.fusion.combiners import COMBINERS, probabilities_of
 from textfuse_jax.fusion.opinion import Members, evidence
 from textfuse_jax.fusion.thresholds import tune_thresholds
 
-FORMAT = 2
+FORMAT = 3
 FEWEST = 20
 """Opinions of a member below which its temperature isn't fitted on a split."""
+ENOUGH = 100
+"""Documents with an LLM's opinion from which on what is decided for such is decided on them alone, not on all."""
 BOOTSTRAP = 500
 
 SETTINGS = ("combiner", "hidden", "dropout", "drop_members", "learning_rate", "steps", "batch", "seeds", "harm")
@@ -48,6 +50,7 @@ class Fused:
       fallback: [without, with]: the member that took the fusion's place there, or -1. Where it has no opinion the fusion stays.
       note: what was decided and why, one line for people.
       facts: numbers behind it: validation scores of fusion and members, what the network's training chose.
+      models: of the members that tell it: name -> the model whose answers were fitted on, as its provider calls it.
     """
 
     names: tuple[str, ...]
@@ -63,6 +66,7 @@ class Fused:
     fallback: tuple[int, int]
     note: str
     facts: dict[str, Any]
+    models: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def evidence(self, members: Members) -> Float[np.ndarray, "n m c"]:
         """The members' calibrated log-odds.
@@ -80,7 +84,7 @@ class Fused:
     def probabilities(self, members: Members) -> Float[np.ndarray, "n c"]:
         """Probability of each class or label of documents, whatever opinions of LLMs are missing."""
         x = self.evidence(members)
-        fused, side = _joined(self.settings, self.arrays, x, members), _with(members)
+        fused, side = _joined(self.settings, self.arrays, x, members), members.answered.astype(int)
         p = probabilities_of(last_word.apply(self.weight[side], self.bias[side], fused, x), self.multi_label)
         return _replaced(p, x, members, self.fallback, self.multi_label)
 
@@ -88,7 +92,7 @@ class Fused:
         """Predicted classes: the most probable one, or every label at or above its threshold."""
         if self.thresholds is None:
             return decide(probabilities, None)
-        return probabilities >= self.thresholds[_with(members)]
+        return probabilities >= self.thresholds[members.answered.astype(int)]
 
     def member(self, members: Members, m: int) -> Float[np.ndarray, "n c"]:
         """Calibrated probabilities of one member alone; the encoder's where it has no opinion."""
@@ -108,7 +112,7 @@ class Fused:
         safetensors.numpy.save_file({name: np.asarray(value) for name, value in tensors.items()}, folder / "fusion.safetensors")
         plain = {"format": FORMAT} | {
             name: getattr(self, name)
-            for name in ("names", "kinds", "class_names", "multi_label", "settings", "fallback", "note", "facts")
+            for name in ("names", "kinds", "class_names", "multi_label", "settings", "fallback", "note", "facts", "models")
         }
         (folder / "fusion.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
 
@@ -178,22 +182,25 @@ def fit(
         arrays, facts["network"] = trained.arrays, trained.facts
     else:
         arrays = COMBINERS[settings["combiner"]].fit(x, fitted_on.present, labels)
-    blind = held.without_llms()
+    everyone = np.arange(len(held))
+    answered = np.flatnonzero(held.answered)  # an unanswered document tells nothing of what an answer is worth
+    sides = (held.without_llms(), everyone), (held, answered if len(answered) >= ENOUGH else everyone)
     weight, bias, thresholds, fallback, notes = [], [], [], [], []
-    for side, part in enumerate((blind, held)):
-        ours = np.where(part.present[..., None], y, 0.0)
+    for side, (part, rows) in enumerate(sides):
+        part, truth = part.take(rows), held_labels[rows]
+        ours = np.where(part.present[..., None], y[rows], 0.0)
         logits = _joined(settings, arrays, ours, part)
-        w, b = last_word.fit(logits, ours, held_labels)
+        w, b = last_word.fit(logits, ours, truth)
         p = probabilities_of(last_word.apply(w[None], b[None], logits, ours), multi_label)
-        which, told, scores = _no_harm(p, ours, part, held_labels, settings["harm"], seed)
+        which, told, scores = _no_harm(p, ours, part, truth, settings["harm"], seed)
         facts[("without_llm", "with_llm")[side]] = scores
         weight.append(w)
         bias.append(b)
         fallback.append(which)
         notes.append(told)
         p = _replaced(p, ours, part, (which, which), multi_label)
-        thresholds.append(tune_thresholds(held_labels, p) if multi_label else None)
-    note = notes[1] if held.present[:, 1:].any() else notes[0]
+        thresholds.append(tune_thresholds(truth, p) if multi_label else None)
+    note = notes[1] if len(answered) else notes[0]
     return Fused(
         names=held.names,
         kinds=held.kinds,
@@ -234,11 +241,6 @@ def _encoder_alone(settings, held: Members, labels: np.ndarray, temperature: np.
     )
 
 
-def _with(members: Members) -> np.ndarray:
-    """1 for each document of which an LLM has an opinion, else 0."""
-    return members.present[:, 1:].any(1).astype(int)
-
-
 def _joined(settings: Mapping[str, Any], arrays: dict[str, np.ndarray], x: np.ndarray, members: Members) -> np.ndarray:
     if len(members.names) == 1:
         return x[:, 0]
@@ -254,7 +256,7 @@ def alone(x: np.ndarray, members: Members, m: int, multi_label: bool) -> np.ndar
 
 def _replaced(p: np.ndarray, x: np.ndarray, members: Members, fallback: tuple[int, int], multi_label: bool) -> np.ndarray:
     """Probabilities with those of the member that took the fusion's place where it has an opinion."""
-    side = _with(members)
+    side = members.answered
     for which, m in enumerate(fallback):
         if m >= 0:
             rows = (side == which) & members.present[:, m]

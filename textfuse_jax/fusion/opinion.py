@@ -14,7 +14,7 @@ SMOOTHING = 1e-4
 """Share of a uniform opinion mixed in before the logarithm: what a certainty of 0 or 1 counts; temperature does the rest."""
 ENCODER = "encoder"
 SAME_ANSWERS = 20
-"""Documents from which on equal answers in equal order for different texts are taken for a mix-up of splits."""
+"""Documents from which on equal answers in equal order to different texts are taken for a mix-up of splits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +73,11 @@ class Members:
         """The same with further opinions hidden where ``present`` is False."""
         present = self.present & present
         return dataclasses.replace(self, scores=np.where(present[..., None], self.scores, 0), present=present)
+
+    @property
+    def answered(self) -> Bool[np.ndarray, "n"]:
+        """Of which documents an LLM has an opinion."""
+        return self.present[:, 1:].any(1)
 
     def without_llms(self) -> Members:
         """The encoder's opinion alone."""
@@ -142,18 +147,19 @@ def check_splits(parts: Sequence[tuple[str, Split, Members]]) -> None:
     """Raises DataError where a member answers two splits of different texts alike: one's answers were taken for the other's.
 
     That happened in LabelFusion's published runs, whose answers for validation and test are the same 500 in the same order.
+    Compared are rows with an answer in both splits and texts that differ, where there are ``SAME_ANSWERS`` of them.
     """
     for i, (one, split, members) in enumerate(parts):
         for other, split2, members2 in parts[i + 1 :]:
             n = min(len(split), len(split2))
-            if n < SAME_ANSWERS or split.texts[:n] == split2.texts[:n]:
-                continue
+            differ = np.array([a != b for a, b in zip(split.texts, split2.texts)], bool)
             for m, name in enumerate(members.names):
-                a, b = members.scores[:n, m], members2.scores[:n, m]
+                rows = differ & members.present[:n, m] & members2.present[:n, m]
+                a, b = members.scores[:n, m][rows], members2.scores[:n, m][rows]
                 changes = (a[1:] != a[:-1]).any(1).sum()  # sorted splits may well have equal answers
-                if members.present[:n, m].sum() >= SAME_ANSWERS and np.array_equal(a, b) and changes >= SAME_ANSWERS // 2:
+                if rows.sum() >= SAME_ANSWERS and np.array_equal(a, b) and changes >= SAME_ANSWERS // 2:
                     raise DataError(
-                        f"{name} ({members.kinds[m]}) gives the first {n} documents of {one} and of {other} the same answers in "
+                        f"{name} ({members.kinds[m]}) gives {rows.sum()} documents of {one} and of {other} the same answers in "
                         "the same order, though their texts differ: one split's answers were taken for the other's; ask again, "
                         "or join by id"
                     )

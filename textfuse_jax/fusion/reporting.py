@@ -69,7 +69,7 @@ def section(fusion: Mapping[str, Any]) -> list[str]:
         ]
         header = ["member", "what it is", "documents", "calls", "from cache", "missing", "why"]
         parts += ["### What was asked", markdown_table(header, asked, left=2)]
-    if "routing" in fusion:
+    if fusion.get("routing"):
         parts += [
             f"### Which documents are worth a call (llm.call_share = {fusion['call_share']:g})",
             routing_table(fusion["routing"]),

@@ -4,7 +4,8 @@ The gain of a document is how much more the truth is believed with the LLM's opi
 known before the call, the encoder's probabilities alone; a call goes where the expected gain is largest. A document of a class
 that the LLM is bad at, or whose rival is, is so left alone even where the encoder is unsure, which plain uncertainty can't tell.
 Where validation, each half judged by a regression on the other, shows no more right answers for it than for plain uncertainty,
-uncertainty it is.
+uncertainty it is. A share of calls is a threshold, the quantile of the expected gain on validation: whether a document is worth a
+call doesn't depend on what is asked beside it.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from textfuse_jax.evaluation.statistics import resampling_weights
 
 KNOTS = (0.5, 0.7, 0.8, 0.9, 0.95)
 """Quantiles of uncertainty at which the expected gain may bend."""
 RIDGE = 1.0
+QUANTILES = 1001
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -32,11 +34,13 @@ class Router:
     Attributes:
       knots: of uncertainty.
       weight: of the features, their intercept last.
+      gains: quantiles of the expected gain of validation documents, the least first.
       multi_label: whether a document has any number of labels.
     """
 
     knots: Float[np.ndarray, "k"]
     weight: Float[np.ndarray, " d"]
+    gains: Float[np.ndarray, "k"]
     multi_label: bool
 
     def expected_gain(self, probabilities: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n"]:
@@ -47,19 +51,22 @@ class Router:
         """
         return _features(probabilities, self.knots, self.multi_label) @ self.weight
 
-    def choose(self, probabilities: Float[np.ndarray, "n c"], share: float) -> Bool[np.ndarray, "n"]:
-        """The documents to ask of: those of the largest expected gain, ``floor(share n)`` of them."""
-        return top(self.expected_gain(probabilities), share)
+    def order(self, probabilities: Float[np.ndarray, "n c"], share: float) -> Int[np.ndarray, "m"]:
+        """The documents worth a call, those worth most first: expected gain above all but a ``share`` of validation's."""
+        gain = self.expected_gain(probabilities)
+        least = -np.inf if share >= 1 else np.inf if share <= 0 else np.quantile(self.gains, 1 - share, method="lower")
+        order = np.argsort(-gain, kind="stable")
+        return order[gain[order] > least]
 
     def to_json(self) -> str:
         """As text; ``from_json`` reads it."""
-        return json.dumps({"knots": self.knots.tolist(), "weight": self.weight.tolist(), "multi_label": self.multi_label})
+        return json.dumps({name: np.asarray(value).tolist() for name, value in dataclasses.asdict(self).items()})
 
     @classmethod
     def from_json(cls, text: str) -> Router:
         """Inverse of ``to_json``."""
         plain = json.loads(text)
-        return cls(np.array(plain["knots"]), np.array(plain["weight"]), plain["multi_label"])
+        return cls(*(np.array(plain[name]) for name in ("knots", "weight", "gains")), plain["multi_label"])
 
 
 def uncertainty(probabilities: Float[np.ndarray, "n c"], multi_label: bool) -> Float[np.ndarray, "n"]:
@@ -87,27 +94,38 @@ def _features(p: np.ndarray, knots: np.ndarray, multi_label: bool) -> np.ndarray
     return np.column_stack([u, *bends, each, np.ones(len(p))])
 
 
-def fit_router(labels: np.ndarray, without: Float[np.ndarray, "n c"], using: Float[np.ndarray, "n c"]) -> Router:
-    """Learns the gain of an LLM's opinion by ridge regression; plain uncertainty where that does no better (one label).
+def fit_router(
+    labels: np.ndarray,
+    without: Float[np.ndarray, "n c"],
+    using: Float[np.ndarray, "n c"],
+    answered: Bool[np.ndarray, "n"] | None = None,
+) -> Router:
+    """Learns the gain of an LLM's opinion by ridge regression; plain uncertainty where that does no better.
+
+    Better is more right answers; of several labels, where what is right depends on thresholds, more belief in the truth.
 
     Args:
       labels: of validation documents.
       without, using: their fused probabilities without and with the LLMs' opinions.
+      answered: which documents have such an opinion, the gain being learned of them alone; None: all.
     """
     multi_label = labels.ndim == 2
+    everyone = without
+    if answered is not None and answered.any():
+        labels, without, using = labels[answered], without[answered], using[answered]
     gain = belief(labels, using) - belief(labels, without)
     unsure = uncertainty(without, multi_label)
     knots = np.unique(np.quantile(unsure, KNOTS))
     x = _features(without, knots, multi_label)
     weight = _ridge(x, gain)
-    if not multi_label:
-        won = (using.argmax(1) == labels).astype(np.float64) - (without.argmax(1) == labels)
-        learned, half = np.zeros(len(x)), np.arange(len(x)) % 2 == 0
-        for rest in (half, ~half):
-            learned[~rest] = x[~rest] @ _ridge(x[rest], gain[rest])
-        if sum(won[top(learned, share)].sum() - won[top(unsure, share)].sum() for share in SHARES) <= 0:
-            weight = np.eye(len(weight))[0]  # the first feature is uncertainty
-    return Router(knots, weight, multi_label)
+    won = gain if multi_label else (using.argmax(1) == labels).astype(np.float64) - (without.argmax(1) == labels)
+    learned, half = np.zeros(len(x)), np.arange(len(x)) % 2 == 0
+    for rest in (half, ~half):
+        learned[~rest] = x[~rest] @ _ridge(x[rest], gain[rest])
+    if sum(won[top(learned, share)].sum() - won[top(unsure, share)].sum() for share in SHARES) <= 0:
+        weight = np.eye(len(weight))[0]  # the first feature is uncertainty
+    gains = np.quantile(_features(everyone, knots, multi_label) @ weight, np.linspace(0, 1, QUANTILES), method="lower")
+    return Router(knots, weight, gains, multi_label)
 
 
 def _ridge(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from typing import Any
 
 from textfuse_jax.llm.budget import Budget, expected_tokens, most_usage
 from textfuse_jax.llm.cache import Cache, end_owner, new_owner
-from textfuse_jax.llm.limits import Gate, Pace, backoff
+from textfuse_jax.llm.limits import backoff, traffic_of
 from textfuse_jax.llm.progress import Bar
 from textfuse_jax.llm.protocol import Malformed, Problem, Reply, message_list, parameters, problem_of, read_body, sdk
 from textfuse_jax.llm.providers import ProviderError, Settings
@@ -55,8 +55,7 @@ class Asking:
         self.fatal: ProviderError | None = None
         self.wake = asyncio.Event()
         self.places = asyncio.Semaphore(settings.concurrency)
-        self.calls, self.tokens = Pace(settings.requests_per_minute), Pace(settings.tokens_per_minute)
-        self.gate = Gate()
+        self.traffic = traffic_of(settings)
         self.rng = random.Random()
         self.dearest: float | None = None
         self.counted, self.guessed, self.written = 1.0, 1.0, float(settings.max_output_tokens)  # what corrects guessed tokens
@@ -118,18 +117,17 @@ class Asking:
 
     async def _may_go(self, item: Item) -> bool:
         """Whether the request goes now; else it is answered, or put back."""
-        tokens = item.tokens * self.counted / self.guessed + self.written
-        while (delay := max(self.calls.delay(), self.tokens.delay(tokens), self.gate.delay())) > 0:
-            await asyncio.sleep(min(delay, 1.0))
         if self.budget is not None and not await self.budget.take(item.most):
             self._done(item, Answer("", fault="budget", attempts=item.attempts))
             return False
+        tokens = item.tokens * self.counted / self.guessed + self.written
+        while (delay := self.traffic.take(tokens)) > 0:
+            await asyncio.sleep(min(delay, 1.0))
         held = self.cache.claim(item.key, self.owner, self.settings.timeout_seconds + _GRACE)
         if held is True and self.fatal is None:
-            self.calls.book()
-            self.tokens.book(tokens)
             item.tokens_booked = tokens
             return True
+        self.traffic.give_back(tokens)
         if self.budget is not None:
             self.budget.book(item.most, 0.0)
         if isinstance(held, Answer):
@@ -147,7 +145,7 @@ class Asking:
             call = self.create(model=self.settings.model, messages=messages, extra_body=held)
             response = await _within(call, self.settings.timeout_seconds)
             reply = read_body(self.secret.scrub(response.text))
-        except (sdk().OpenAIError, TimeoutError, OSError, Malformed) as error:
+        except (sdk().OpenAIError, TimeoutError, OSError, UnicodeEncodeError, Malformed) as error:
             self._fault(item, problem_of(error))
         else:
             self._answered(item, reply, time.monotonic() - begun)
@@ -163,8 +161,7 @@ class Asking:
         if self.budget is not None:
             self.budget.book(item.most, cost)
         self.dearest = max(self.dearest or 0.0, cost or 0.0)
-        self.gate.passed()
-        self.tokens.correct(usage.input_tokens + usage.output_tokens - item.tokens_booked)
+        self.traffic.answered(usage.input_tokens + usage.output_tokens - item.tokens_booked)
         self.counted, self.guessed = self.counted + usage.input_tokens, self.guessed + item.tokens
         self.written += 0.05 * (usage.output_tokens - self.written)
         self._done(item, answer)
@@ -189,7 +186,7 @@ class Asking:
             s = self.settings
             wait = backoff(item.attempts, s.backoff_seconds, s.backoff_most_seconds, problem.wait, self.rng)
             if problem.limited:
-                self.gate.refused(wait)
+                self.traffic.refused(wait)
             self._put_back(item, wait)
 
     def _put_back(self, item: Item, wait: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import pathlib
 import threading
 from collections.abc import Iterable, Sequence
 
@@ -23,7 +24,8 @@ class Budget:
 
     Args:
       limit: the sum, in the currency of the prices.
-      run: name of a run that may be interrupted: what its earlier processes paid (``Cache.spent``) counts. "" = this object.
+      run: name of a run that may be interrupted: what its earlier processes paid (``Cache.spent``) counts, see ``run_of``.
+        "" = this object.
     """
 
     def __init__(self, limit: float, run: str = ""):
@@ -58,6 +60,11 @@ class Budget:
         with self._lock:
             self._aside = max(self._aside - aside, 0.0)
             self.spent += cost
+
+
+def run_of(folder: str | pathlib.Path | None) -> str:
+    """The name of the run of a folder, however its path was typed; "" without one."""
+    return "" if folder is None else str(pathlib.Path(folder).resolve())
 
 
 def expected_tokens(request: Request) -> float:

@@ -1,10 +1,16 @@
-"""Pace and patience: at most so many requests and tokens in any minute, and how long to wait after a fault."""
+"""Pace and patience: at most so many requests and tokens in any minute, and how long to wait after a fault.
+
+An account's limits are kept by all that a process asks of it, one request after another or in many threads (``traffic_of``).
+"""
 
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable
+
+from textfuse_jax.llm.providers import Settings
 
 MARGIN = 0.03  # of a limit that is left unused: calls that leave evenly arrive unevenly
 BURST = 0.01  # of a limit that may go at once after a pause
@@ -70,6 +76,51 @@ class Gate:
     def delay(self) -> float:
         """Seconds until calls may go."""
         return max(self._opens - self._clock(), 0.0)
+
+
+class Traffic:
+    """What a process may send to one account: its pace in requests and in tokens, and its gate. Threads share it."""
+
+    def __init__(self, requests_per_minute: float, tokens_per_minute: float):
+        self._calls, self._tokens, self._gate = Pace(requests_per_minute), Pace(tokens_per_minute), Gate()
+        self._lock = threading.Lock()
+
+    def take(self, tokens: float) -> float:
+        """Books a call of so many tokens and returns 0, or books nothing and returns the seconds to wait."""
+        with self._lock:
+            delay = max(self._calls.delay(), self._tokens.delay(tokens), self._gate.delay())
+            if delay <= 0:
+                self._calls.book()
+                self._tokens.book(tokens)
+            return delay
+
+    def give_back(self, tokens: float) -> None:
+        """A booked call isn't sent."""
+        with self._lock:
+            self._calls.correct(-1)
+            self._tokens.correct(-tokens)
+
+    def answered(self, tokens: float) -> None:
+        """A call was answered and used so many tokens more than booked."""
+        with self._lock:
+            self._gate.passed()
+            self._tokens.correct(tokens)
+
+    def refused(self, wait: float) -> None:
+        """A call was refused, to be sent again after ``wait`` seconds."""
+        with self._lock:
+            self._gate.refused(wait)
+
+
+_traffic: dict[tuple, Traffic] = {}
+_lock = threading.Lock()
+
+
+def traffic_of(settings: Settings) -> Traffic:
+    """The traffic of this process with the server, model and key of these settings, at their limits."""
+    limits = settings.requests_per_minute, settings.tokens_per_minute
+    with _lock:
+        return _traffic.setdefault((settings.url, settings.model, settings.key_variable, *limits), Traffic(*limits))
 
 
 def backoff(faults: int, mean: float, most: float, asked: float | None, rng: random.Random) -> float:

@@ -13,7 +13,7 @@ from textfuse_jax.llm.cache import Cache
 from textfuse_jax.llm.client import Budget, ask_many
 from textfuse_jax.llm.providers import Settings
 from textfuse_jax.llm.scores import scores_of
-from textfuse_jax.llm.types import Report
+from textfuse_jax.llm.types import Report, Request
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +45,20 @@ def kind_of(settings: Settings) -> str:
     return f"llm {settings.label}"
 
 
+def questions(
+    ids: Sequence[str],
+    texts: Sequence[str],
+    task: prompts.Task,
+    *,
+    template: str | prompts.Template = "",
+    shots: Sequence[Sequence[prompts.Shot]] | None = None,
+    samples: int = 1,
+) -> list[Request]:
+    """``prompts.label`` by a template that fits; "" = "few_shot/1" with shots, "zero_shot/1" without."""
+    template = template or ("zero_shot/1" if shots is None else "few_shot/1")
+    return prompts.label(ids, texts, task, template=template, shots=shots, samples=samples)
+
+
 def ask_opinions(
     members: Mapping[str, Settings],
     ids: Sequence[str],
@@ -64,15 +78,14 @@ def ask_opinions(
     """The opinions of several members, asked side by side; arguments as of ``prompts.label``, ``scores_of`` and ``client.ask``.
 
     Args:
-      template: "" = "few_shot/1" with shots, "zero_shot/1" without.
+      template, shots, samples: as of ``questions``.
       embed: texts -> vectors, for members of the provider "local".
 
     Raises:
       ValueError: a local member without ``embed``; several samples at temperature 0.
       ProviderError, ReplayError: see ``client.ask``.
     """
-    template = template or ("zero_shot/1" if shots is None else "few_shot/1")
-    requests = prompts.label(ids, texts, task, template=template, shots=shots, samples=samples)
+    requests = questions(ids, texts, task, template=template, shots=shots, samples=samples)
     made: dict[str, Opinion] = {}
     jobs = {name: (requests, s) for name, s in members.items() if s.provider != "local"}
     for name, (_, settings) in jobs.items():

@@ -51,8 +51,12 @@ class Labels:
         """The class of this name.
 
         Raises:
-          Unusable: "outside" for text that is no label, "unparsable" for what is no text.
+          Unusable: "outside" for text that is no label, "unparsable" for what is neither text nor a label's whole number.
         """
+        if (
+            isinstance(name, int) and not isinstance(name, bool) and str(name) in self._exact
+        ):  # a class "3" that was written as a number
+            return self._exact[str(name)]
         if not isinstance(name, str):
             raise Unusable("unparsable")
         k = self._exact.get(name)
@@ -81,7 +85,7 @@ def parse(text: str, labels: Labels, multi_label: bool = False) -> Opinion:
         return _several(held[names[0]], held, labels)
     if names[:1] == ["label"]:
         chosen = labels.index(held["label"])
-        return Opinion((chosen,), _stated(held.get("confidence"), chosen), False, _place(text, held["label"]))
+        return Opinion((chosen,), _stated(held.get("confidence"), chosen), False, _place(text, str(held["label"])))
     if names[:1] == ["labels"]:
         only = held["labels"]
         if not isinstance(only, list) or len(only) != 1:

@@ -138,6 +138,8 @@ def problem_of(error: Exception) -> Problem:
 
     if isinstance(error, Malformed):
         return Problem("retry", str(error), uncertain=True)
+    if isinstance(error, UnicodeEncodeError):  # before anything was sent
+        return Problem("rejected", f"the text is no Unicode and can't be sent ({error.reason})")
     if isinstance(error, TimeoutError | openai.APITimeoutError):
         return Problem("retry", "time-out", uncertain=True)
     if isinstance(error, openai.APIStatusError):

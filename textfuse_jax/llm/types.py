@@ -16,7 +16,7 @@ FAULTS = {
     "refused": "the model refused, or a content filter withheld the answer (paid)",
     "cut": "the answer reached max_output_tokens before its end (paid)",
     "empty": "an answer without text (paid)",
-    "rejected": "the provider rejects this request, e.g. a text longer than its context (not paid)",
+    "rejected": "the provider rejects this request, e.g. a text longer than its context, or it can't be sent (not paid)",
     "failed": "every attempt failed: rate limits, server errors, time-outs, broken bodies",
     "budget": "not sent: the budget would not have covered it",
     "absent": "a replay file holds no answer for this document",

@@ -29,6 +29,7 @@ from textfuse_jax.encoders.encoder import CachedEncoder, Encoder
 from textfuse_jax.encoders.linear import rounded_kernels
 from textfuse_jax.encoders.tokenizers import load_tokenizer, pad_id, save_tokenizer, train_wordpiece
 from textfuse_jax.encoders.weights import load_params
+from textfuse_jax.llm.budget import run_of
 from textfuse_jax.models.classifier import TextGraphClassifier, build_model, taps_of
 from textfuse_jax.training import contrastive
 from textfuse_jax.training.compilation import Compiled
@@ -191,7 +192,7 @@ def prepare(
     if config.data.source in CASCADES:
         from textfuse_jax.training import cascade_material  # it builds on this module
 
-        return cascade_material.prepare(config, corpus, say, str(run or workdir or ""))
+        return cascade_material.prepare(config, corpus, say, run_of(run or workdir))
     encoder = load_text_encoder(config, corpus.train.texts)
     splits = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
     encoded = {name: encode_split(config, encoder.tokenizer, split.texts) for name, split in splits.items()}
