@@ -20,6 +20,7 @@ TAPE = {
     "model.propagate_args": {"rounds": 2, "residual": False, "norm": "batch", "activation": "relu", "dropout": 0.3},
     "model.edge_dropout": 0.0,
     "model.source_vector": False,
+    "model.wide": "",
     **SHORT,
 }
 GAT = TAPE | {"model.propagate": MESSAGES + "GAT", "model.propagate_args": TAPE["model.propagate_args"] | {"heads": 4}}

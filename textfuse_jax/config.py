@@ -86,6 +86,8 @@ def default_config() -> ConfigDict:
     model.head_args = ConfigDict()
     model.lexical = ""  # e.g. "textfuse_jax.models.lexical:BagOfNgrams": the words themselves join the encoder's features
     model.lexical_args = ConfigDict()
+    model.wide = ""  # e.g. "textfuse_jax.models.lexical:NgramLogits": a linear model of the words, whose logits join the head's
+    model.wide_args = ConfigDict()
     model.document_taps = ()  # e.g. ("06/document",): encoder means joined to the pooled graph; () = the graph alone
     model.self_loops = True
     # of cascades alone, which read neither levels, nodes nor pyramid:
@@ -236,7 +238,7 @@ def scratch(config: ConfigDict) -> None:
     """No pretrained weights: random weights and a WordPiece vocabulary trained on the training split."""
     if config.data.source in CASCADES:  # words in place of the encoder, nothing to fuse them with
         config.encoder.checkpoint, config.encoder.mode = "scratch", "tuned"
-        config.cascades.inputs = ("words",)
+        config.cascades.inputs = ("words", *(name for name in config.cascades.inputs if name == "source"))
         config.cascades.augmentation.source, config.model.fusion = "", ""
         config.model.fusion_args = ConfigDict()
         return
@@ -247,7 +249,7 @@ def scratch(config: ConfigDict) -> None:
     config.optimizer.encoder_learning_rate = config.optimizer.learning_rate
 
 
-SLOTS = ("pyramid", "propagate", "pooling", "lexical", "head", "fusion")
+SLOTS = ("pyramid", "propagate", "pooling", "lexical", "head", "wide", "fusion")
 OPEN = (
     *(
         "data.where",

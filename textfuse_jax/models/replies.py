@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Shaped
 
 from textfuse_jax.models.layers import drop
 from textfuse_jax.segments import gather, segment_sum
@@ -78,12 +78,12 @@ def is_source(nodes: NodeRows) -> Array:
     return (nodes.document < nodes.slots) & (nodes.document != before) & (nodes.level == 0)
 
 
-def of_source(x: Float[Array, "r u d"], nodes: NodeRows) -> Float[Array, "r s d"]:
-    """The source's features of each document; 0 for empty slots. A document's nodes lie together, its source first."""
+def of_source(x: Shaped[Array, "r u d"], nodes: NodeRows, fill: int = 0) -> Shaped[Array, "r s d"]:
+    """The source's features of each document; ``fill`` for empty slots. A document's nodes lie together, its source first."""
     u = nodes.document.shape[1]
     slot = jnp.where(is_source(nodes), nodes.document, nodes.slots)  # numbers are added up, so that features needn't be
     place = segment_sum(jnp.broadcast_to(jnp.arange(1, u + 1, dtype=jnp.int32), slot.shape), slot, nodes.slots)
-    return gather(x, jnp.where(place > 0, place - 1, u))
+    return gather(x, jnp.where(place > 0, place - 1, u), fill)
 
 
 def add_virtual_root(nodes: NodeRows) -> NodeRows:
