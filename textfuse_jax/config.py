@@ -76,7 +76,7 @@ def default_config() -> ConfigDict:
     model.edges = ("textfuse_jax.models.edges:window", "textfuse_jax.models.edges:knn", "textfuse_jax.models.edges:hierarchy")
     kinds = ("window", "knn", "saliency", "LearnedSaliency", "hierarchy", "random", "full")
     model.edge_tap = ""  # the features edges are made from, e.g. "06/phrase" (static, if frozen); "" = the nodes' own (dynamic)
-    kinds += ("replies", "Delays")  # models.replies, of cascades
+    kinds += ("replies", "Delays", "delay_vectors")  # models.replies, of cascades
     model.edges_args = ConfigDict({kind: {} for kind in kinds})  # what follows the colon -> keyword arguments
     model.propagate = "textfuse_jax.models.message_passing:GCN"
     model.propagate_args = ConfigDict()
