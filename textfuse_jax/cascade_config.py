@@ -32,7 +32,7 @@ def cascade_fields() -> ConfigDict:
     c.inputs = ("encoder",)  # of encoder (frozen features), words (hashed), time; source: its words, for model.wide or lexical
     c.taps = ("06/document",)  # layers of the encoder whose means are a post's features, side by side
     c.most_words = 32  # of a post, for "words"; later ones are not seen
-    c.most_source_words = 64  # of the source, for "source"
+    c.most_source_words = 40  # of the source, for "source"; of tweets 1 in 300 has more
     c.characters = False  # "words" are characters and pairs of them, for scripts without spaces
     selection = c.selection = ConfigDict()  # phase 2; read where there is an augmentation
     selection.rule = "dbscan"  # dbscan | random | degree | all | none

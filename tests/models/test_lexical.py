@@ -65,7 +65,7 @@ def test_logits_of_a_document_by_hand():
     """Nothing at first; then scale times the sum of the n-grams' weights over the root of their number."""
     batch = rows([[5, 6, 0]], [[0, 0, 2]], 2)
     wide = NgramLogits(classes=2, scale=3.0, buckets=1 << 20)
-    params = init(wide, batch, train=False)["params"]
+    params = wide.init(jax.random.key(0), batch, train=False)["params"]
     assert not params["table"].any()
     one, two = (np.asarray(_hash(batch.tokens, n))[0] % (1 << 20) for n in (1, 2))
     table = params["table"].at[one[0], 0].set(1.0).at[one[1], 1].set(2.0).at[two[0], 0].set(4.0)
@@ -104,8 +104,8 @@ def test_a_wide_part_joins_the_logits_and_a_lexical_part_what_the_head_sees():
         None, Mean(), Head(2), lexical=BagOfNgrams(4, 64), wide=NgramLogits(2, scale=1.0, buckets=64, orders=(1,))
     )
     params = init(model, batch, train=False)["params"]
-    one = params | {"wide": {"table": jnp.ones((64, 2))}}
-    (before, out), (after, _) = (model.apply({"params": p}, batch, train=False) for p in (params, one))
+    tables = (params | {"wide": {"table": fill * jnp.ones((64, 2))}} for fill in (0, 1))
+    (before, out), (after, _) = (model.apply({"params": p}, batch, train=False) for p in tables)
     assert out["pool/z"].shape[-1] == 2 + 4
     real = batch.example >= 0
     length = np.array([len(SOURCES[int(i)]) for i in batch.example[real]])

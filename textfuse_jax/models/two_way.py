@@ -61,7 +61,7 @@ class TwoWay(nn.Module):
         return nodes.replace(features=jnp.concatenate(parts, axis=-1)), out
 
 
-def _of_replies(nodes: NodeRows, of_edges: Float[Array, "r e *f"], none: float) -> Float[Array, "r u *f"]:
+def _of_replies(nodes: NodeRows, of_edges: Float[Array, "r e *f"], none: int) -> Float[Array, "r u *f"]:
     """What a node's edge from its parent, or that to it, has of ``of_edges``, both the same; ``none`` where there is neither."""
     u = nodes.document.shape[1]
     from_parent = (gather(nodes.parent, nodes.receivers, fill=u) == nodes.senders) & (nodes.senders < u)
