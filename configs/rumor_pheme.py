@@ -38,7 +38,7 @@ def cascades(name, source, arg, **fields):
     config.data.window_stride = 32
     config.data.validation_fraction = 0.125  # of what isn't tested: 70 : 10 : 20
     config.cascades.update(fields)
-    config.cascades.inputs = ("encoder", "words")
+    config.cascades.inputs = ("encoder", "words", "source")
     config.encoder.mode = "cached"
     model = config.model
     model.width = 64
@@ -50,6 +50,7 @@ def cascades(name, source, arg, **fields):
     model.source_vector = True
     model.pooling = "textfuse_jax.models.pooling:Mean"
     model.head_args.dropout = 0.5
+    model.wide = "textfuse_jax.models.lexical:NgramLogits"
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 1e-3
     config.optimizer.weight_decay = 5e-4

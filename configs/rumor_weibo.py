@@ -15,4 +15,7 @@ def get_config(arg=None):
     if "fused" in (arg or "").split(","):
         raise ValueError("rumor_weibo has no variant fused: all-MiniLM-L6-v2, which reads rewritten texts, knows no Chinese")
     names = [name for name in (arg or "").split(",") if name and name != "scratch"]
-    return cascades("rumor_weibo", "weibo", ",".join(["scratch", *names]), characters=True, most_words=64)
+    lengths = dict(most_words=64, most_source_words=160)
+    config = cascades("rumor_weibo", "weibo", ",".join(["scratch", *names]), characters=True, **lengths)
+    config.model.wide_args.orders = (1, 2, 3)  # of characters
+    return config

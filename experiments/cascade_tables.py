@@ -79,6 +79,7 @@ def table(lines: Sequence[Line], missing: Sequence[str]) -> str:
         "constant answer": lambda line: both(line["constant"]),
         "id alone": lambda line: both(line.get("id_probe")),
         "time alone": lambda line: both(line.get("time_probe")),
+        "source's words alone": lambda line: both(line.get("words_probe")),
         "parameters": lambda line: f"{line['parameters']:,}",
         "min": lambda line: f"{line['minutes']:.1f}",
         "published": lambda line: told(line.get("published")),
@@ -92,6 +93,7 @@ def table(lines: Sequence[Line], missing: Sequence[str]) -> str:
         "eps, clusters, outliers",
         "id alone",
         "time alone",
+        "source's words alone",
     )
     optional += ("published",)
     rows = {name: [of(line) for line in lines] for name, of in columns.items()}

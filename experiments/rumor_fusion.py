@@ -20,6 +20,7 @@ TAPE = {
     "model.propagate_args": {"rounds": 2, "residual": False, "norm": "batch", "activation": "relu", "dropout": 0.3},
     "model.edge_dropout": 0.0,
     "model.source_vector": False,
+    "model.wide": "",
     **SHORT,
 }
 GAT = TAPE | {"model.propagate": MESSAGES + "GAT", "model.propagate_args": TAPE["model.propagate_args"] | {"heads": 4}}
@@ -41,31 +42,38 @@ def row(name: str, fields: dict, against: str = "", group: str = "fusion", also:
     return CascadeSetting(name, "rumor_pheme", fields, against=against, also_against=also, group=group)
 
 
+def by_selection(kind: str, layer: str, source: str = "original") -> list[CascadeSetting]:
+    """A fusion by every selection: against no fusion, and all but DBSCAN's against DBSCAN's choice too."""
+    name = lambda told: f"{kind}, {layer}, {told}" + ("" if source == "original" else f", {source}")  # noqa: E731
+    return [
+        row(
+            name(told),
+            fused(kind, rule, fields=LAYERS[layer], source=source),
+            f"{layer}, no fusion",
+            also=(name(RULES["dbscan"]),) if rule != "dbscan" else (),
+        )
+        for rule, told in RULES.items()
+    ]
+
+
 def grid(layer: str) -> list[CascadeSetting]:
-    """Every fusion by every selection: against no fusion, and all but DBSCAN's against DBSCAN's choice too."""
-    found, fields = [], LAYERS[layer]
-    for rule, told in RULES.items():
-        for kind in FUSIONS:
-            also = (f"{kind}, {layer}, {RULES['dbscan']}",) if rule != "dbscan" else ()
-            found.append(row(f"{kind}, {layer}, {told}", fused(kind, rule, fields=fields), f"{layer}, no fusion", also=also))
-    return [*found, row(f"any fusion, {layer}, none", fused("Gated", "none", fields=fields), f"{layer}, no fusion")]
+    """Every fusion by every selection of what tells nothing new, and nothing selected."""
+    found = [setting for kind in FUSIONS for setting in by_selection(kind, layer)]
+    return [*found, row(f"any fusion, {layer}, none", fused("Gated", "none", fields=LAYERS[layer]), f"{layer}, no fusion")]
 
 
-SETTINGS = [
+SETTINGS = [  # the questions first, the whole grid after them
     row(ALONE, NO_GRAPH | {"cascades.first_posts": 1}, group="graph"),
     row(POSTS_ALONE, NO_GRAPH, ALONE, "graph"),
     row("GCN, no fusion", TAPE, POSTS_ALONE, "graph", (ALONE,)),
     row("GAT, no fusion", GAT, POSTS_ALONE, "graph", (ALONE,)),
     row("two-way GCN with root and source, words (our config)", SHORT, ALONE, "graph", ("GCN, no fusion",)),
+    *by_selection("Gated", "GCN", "parent"),
+    *by_selection("Concat", "GCN", "parent"),
     *grid("GCN"),
     row("Gated, GCN, degree 30 %", fused("Gated", "degree"), "GCN, no fusion", "selection", ("Gated, GCN, DBSCAN 30 %",)),
     row("Gated, GCN, DBSCAN 10 %", fused("Gated", share=0.1), "Gated, GCN, DBSCAN 30 %", "selection"),
     row("Gated, GCN, DBSCAN 50 %", fused("Gated", share=0.5), "Gated, GCN, DBSCAN 30 %", "selection"),
-    *(
-        row(f"{kind}, GCN, {told}, parent", fused(kind, rule, source="parent"), "GCN, no fusion", also=(f"{kind}, GCN, {told}",))
-        for kind in ("Concat", "Gated")
-        for rule, told in (("dbscan", RULES["dbscan"]), ("all", RULES["all"]))
-    ),
     *grid("GAT"),
 ]
 

@@ -12,7 +12,7 @@ from textfuse_jax.data.cascade_sets import SOURCES
 from textfuse_jax.data.selection import RULES
 from textfuse_jax.encoders.checkpoints import MINILM
 
-INPUTS = ("encoder", "words", "time")
+INPUTS = ("encoder", "words", "source", "time")
 AUGMENTATIONS = ("", "original", "parent", "file", "provider")
 
 
@@ -29,9 +29,10 @@ def cascade_fields() -> ConfigDict:
     c.choose_on = "validation"  # validation (clean) | test (published: the epoch is chosen on the test cascades, as BiGCN does)
     c.batch_size = 32  # training cascades a step; a sweep over folds puts as many more into a batch as it leaves out
     c.direction = "both"  # of the edges that rows come with: both | top_down | bottom_up
-    c.inputs = ("encoder",)  # of encoder (frozen features), words (hashed), time
+    c.inputs = ("encoder",)  # of encoder (frozen features), words (hashed), time; source: its words, for model.wide or lexical
     c.taps = ("06/document",)  # layers of the encoder whose means are a post's features, side by side
     c.most_words = 32  # of a post, for "words"; later ones are not seen
+    c.most_source_words = 40  # of the source, for "source"; of tweets 1 in 300 has more
     c.characters = False  # "words" are characters and pairs of them, for scripts without spaces
     selection = c.selection = ConfigDict()  # phase 2; read where there is an augmentation
     selection.rule = "dbscan"  # dbscan | random | degree | all | none
@@ -64,9 +65,15 @@ def check_cascades(config: ConfigDict, need: Any) -> None:
     need.one_of("cascades.tree", "posts", "all")
     need.one_of("cascades.selection.rule", *RULES)
     need.one_of("cascades.augmentation.source", *AUGMENTATIONS)
-    need.positive("cascades.batch_size", "cascades.most_words")
+    need.positive("cascades.batch_size", "cascades.most_words", "cascades.most_source_words")
     need.positive("cascades.most_posts", "cascades.first_posts", "cascades.first_minutes", least=0)
     need("cascades.inputs", bool(c.inputs) and all(name in INPUTS for name in c.inputs), f"at least one of {', '.join(INPUTS)}")
+    need(
+        "cascades.inputs",
+        "source" in c.inputs or not (config.model.wide or config.model.lexical),
+        'with "source" where model.wide or model.lexical reads the words of the source',
+    )
+    need("cascades.inputs", set(c.inputs) != {"source"}, 'with features of posts beside "source"')
     need("cascades.taps", len(c.taps) > 0, 'at least one tap "layer/document"')
     need("cascades.selection.share", 0 < c.selection.share <= 1, "in (0, 1]")
     need("data.folds", config.data.folds > 1 or c.protocol != "folds", 'at least 2 with cascades.protocol "folds"')

@@ -76,7 +76,7 @@ def default_config() -> ConfigDict:
     model.edges = ("textfuse_jax.models.edges:window", "textfuse_jax.models.edges:knn", "textfuse_jax.models.edges:hierarchy")
     kinds = ("window", "knn", "saliency", "LearnedSaliency", "hierarchy", "random", "full")
     model.edge_tap = ""  # the features edges are made from, e.g. "06/phrase" (static, if frozen); "" = the nodes' own (dynamic)
-    kinds += ("replies", "Delays")  # models.replies, of cascades
+    kinds += ("replies", "Delays", "delay_vectors")  # models.replies, of cascades
     model.edges_args = ConfigDict({kind: {} for kind in kinds})  # what follows the colon -> keyword arguments
     model.propagate = "textfuse_jax.models.message_passing:GCN"
     model.propagate_args = ConfigDict()
@@ -86,6 +86,8 @@ def default_config() -> ConfigDict:
     model.head_args = ConfigDict()
     model.lexical = ""  # e.g. "textfuse_jax.models.lexical:BagOfNgrams": the words themselves join the encoder's features
     model.lexical_args = ConfigDict()
+    model.wide = ""  # e.g. "textfuse_jax.models.lexical:NgramLogits": a linear model of the words, whose logits join the head's
+    model.wide_args = ConfigDict()
     model.document_taps = ()  # e.g. ("06/document",): encoder means joined to the pooled graph; () = the graph alone
     model.self_loops = True
     # of cascades alone, which read neither levels, nodes nor pyramid:
@@ -238,7 +240,7 @@ def scratch(config: ConfigDict) -> None:
     """No pretrained weights: random weights and a WordPiece vocabulary trained on the training split."""
     if config.data.source in CASCADES:  # words in place of the encoder, nothing to fuse them with
         config.encoder.checkpoint, config.encoder.mode = "scratch", "tuned"
-        config.cascades.inputs = ("words",)
+        config.cascades.inputs = ("words", *(name for name in config.cascades.inputs if name == "source"))
         config.cascades.augmentation.source, config.model.fusion = "", ""
         config.model.fusion_args = ConfigDict()
         return
@@ -249,7 +251,7 @@ def scratch(config: ConfigDict) -> None:
     config.optimizer.encoder_learning_rate = config.optimizer.learning_rate
 
 
-SLOTS = ("pyramid", "propagate", "pooling", "lexical", "head", "fusion")
+SLOTS = ("pyramid", "propagate", "pooling", "lexical", "head", "wide", "fusion")
 OPEN = (
     *(
         "data.where",

@@ -91,6 +91,7 @@ class NodeRows:
       saliency: weight of a node in its document, >= 0; 0 for padding. Zeros where nothing is known.
       senders, receivers: ends of each edge, ``u`` for padding edges. Both lie in one document.
       weight: edge weights; 0 for padding edges.
+      edge: a vector for each edge; those of padding edges aren't read. None: edges are told by their weights alone.
       slots: number of document slots a row, s (static): tells padding nodes, ``document == slots``, from the others.
       time: minutes of each node since its document's first; -1 where that isn't known; None: nodes without times.
     """
@@ -105,6 +106,7 @@ class NodeRows:
     weight: Float[Array, "r e"]
     slots: int = struct.field(pytree_node=False)
     time: Float[Array, "r u"] | None = None
+    edge: Float[Array, "r e f"] | None = None
 
 
 @struct.dataclass

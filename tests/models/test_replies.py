@@ -60,6 +60,67 @@ def test_delays():
         R.Delays().apply({"params": {"decay": jnp.zeros(())}}, TREE.replace(time=None))
 
 
+def test_delay_vectors_by_hand():
+    """10 minutes, 30 minutes and a time that isn't known; the bumps stand at 0, 3 and 15 minutes."""
+    nodes, _ = R.delay_vectors(TREE, "top_down", width=3)
+    edge = dict(zip(nodes.receivers[0].tolist(), np.asarray(nodes.edge[0])))
+    for node, minutes in ((1, 10), (2, 30)):
+        expected = np.exp(-((np.log2(1 + minutes) - np.array([0, 2, 4])) ** 2) / 2)
+        np.testing.assert_allclose(edge[node], expected, atol=1e-6)
+    assert not edge[3].any()
+    with pytest.raises(ValueError, match=r"NodeRows\.time"):
+        R.delay_vectors(TREE.replace(time=None))
+
+
+def test_a_gcn_brings_the_vectors_of_edges_along():
+    """Beside the same without: c of the edge times its vector times V; the self-loop has none."""
+    nodes = add_self_loops(R.delay_vectors(TREE, "top_down", width=3)[0])
+    gcn = GCN(width=2, rounds=1, residual=False, norm="none", activation="identity")
+    params = init(gcn, nodes, train=False)["params"]
+    (with_them, _), (without, _) = (gcn.apply({"params": params}, n, train=False) for n in (nodes, nodes.replace(edge=None)))
+    found = np.asarray(with_them.features - without.features)[0]
+    f = np.exp(-((np.log2(11) - np.array([0, 2, 4])) ** 2) / 2)
+    np.testing.assert_allclose(found[1], 2**-0.5 * f @ np.asarray(params["edge_0"]["kernel"]), atol=1e-5)  # degrees 1 and 2
+    assert not found[[0, 3, 4, 5]].any()
+
+
+def test_both_networks_and_a_virtual_root_take_the_vectors():
+    down, both = (R.delay_vectors(TREE, direction)[0] for direction in ("top_down", "both"))
+    per_node = _of_replies(add_self_loops(both), add_self_loops(both).edge, 0)
+    np.testing.assert_allclose(per_node, _of_replies(down, down.edge, 0), atol=1e-6)
+    assert per_node[0, 1:3].any(-1).all() and not per_node[0, [0, 3, 4, 5]].any()
+    nodes = add_self_loops(R.add_virtual_root(both))
+    model = TwoWay(width=4, rounds=1, norm="none", root=False, virtual_root=True)
+    params = init(model, nodes, train=False)
+    assert params["params"]["down"]["edge_0"]["kernel"].shape == (8, 4)
+    assert np.isfinite(model.apply(params, nodes, train=False)[0].features).all()
+
+
+def test_gat_with_vectors_of_edges_is_that_of_pytorch_geometric():
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch_geometric")
+    from torch_geometric.nn import GATConv
+
+    plain, _ = R.delay_vectors(TREE.replace(features=jax.random.normal(jax.random.key(0), (1, 6, 5))), width=3)
+    nodes = add_self_loops(plain)
+    ours = GAT(width=8, rounds=1, heads=2, edge_weight=False, residual=False, norm="none", activation="identity")
+    params = init(ours, nodes, train=False)
+    theirs = GATConv(5, 4, heads=2, edge_dim=3, fill_value=0.0)
+    flat = {k: torch.tensor(np.array(v)) for k, v in flatten(params["params"]).items()}
+    with torch.no_grad():
+        theirs.lin.weight.copy_(flat["linear_0/kernel"].T)
+        theirs.att_src.copy_(flat["sender_0"][None])
+        theirs.att_dst.copy_(flat["receiver_0"][None])
+        theirs.bias.copy_(flat["bias_0"])
+        flat["edge_0/kernel"] = (theirs.lin_edge.weight.view(2, 4, 3) * theirs.att_edge[0][..., None]).sum(1).T
+        params["params"]["edge_0"]["kernel"] = jnp.asarray(flat["edge_0/kernel"].numpy())
+        inside = np.asarray(plain.receivers[0]) < 6
+        edges = torch.tensor(np.stack([np.asarray(plain.senders[0]), np.asarray(plain.receivers[0])])[:, inside].astype(np.int64))
+        expected = theirs(torch.tensor(np.array(plain.features[0, :5])), edges, torch.tensor(np.array(plain.edge[0])[inside]))
+    found, _ = ours.apply(params, nodes, train=False)
+    np.testing.assert_allclose(found.features[0, :5], expected.numpy(), atol=1e-5)
+
+
 def test_source_and_virtual_root():
     np.testing.assert_array_equal(R.is_source(TREE)[0], [True, False, False, False, True, False])
     np.testing.assert_array_equal(R.of_source(TREE.features, TREE)[0, :, 0], [1, 5])
@@ -123,7 +184,8 @@ def test_a_virtual_root_joins_all_posts_in_both_networks():
 def test_both_networks_take_the_delays_whichever_way_they_came(direction):
     nodes, _ = R.Delays(direction).apply({"params": {"decay": jnp.zeros(())}}, TREE)
     rate = np.log(2)
-    np.testing.assert_allclose(_of_replies(add_self_loops(nodes))[0], [1, 2**-rate, 4**-rate, 1, 1, 1], atol=1e-6)
+    nodes = add_self_loops(nodes)
+    np.testing.assert_allclose(_of_replies(nodes, nodes.weight, 1)[0], [1, 2**-rate, 4**-rate, 1, 1, 1], atol=1e-6)
 
 
 def test_pooling_by_hand():

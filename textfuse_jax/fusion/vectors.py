@@ -41,7 +41,7 @@ class Embedder:
             )
         config = config.copy_and_resolve_references()
         layers = read_architecture(locate(config.encoder.checkpoint)).layers
-        config.model.pyramid, config.model.head, config.model.lexical = "", "", ""
+        config.model.pyramid, config.model.head, config.model.lexical, config.model.wide = "", "", "", ""
         config.model.document_taps = (tap_name(layers, "document"),)
         self._config, self._encoder = config, setup.load_text_encoder(config, ())
         self._mesh = make_mesh(1)

@@ -32,6 +32,7 @@ class TextGraphClassifier(nn.Module):
       document_taps: taps whose means over the document are joined to the pooled graph, so that the graph only adds; ():
         the graph alone.
       lexical: None: the encoder's features are all that is seen; else vectors of the document's words join them.
+      wide: None: the logits are those of the head; else a linear model of the document's words, whose logits join them.
       edge_tap: the tap whose features the edges are made from, e.g. ``"06/phrase"``: behind a frozen encoder a static graph;
         None: the nodes' own features, so that the graph changes as the pyramid learns.
     """
@@ -45,6 +46,7 @@ class TextGraphClassifier(nn.Module):
     self_loops: bool = True
     document_taps: tuple[str, ...] = ()
     lexical: Callable | None = None
+    wide: Callable | None = None
     edge_tap: str | None = None
 
     def __call__(self, rows: TokenRows, *, train: bool) -> tuple[Float[Array, "r s c"], Out]:
@@ -84,7 +86,11 @@ class TextGraphClassifier(nn.Module):
         if self.head is None:
             return z, out
         logits, made = self.head(z, train=train)
-        return logits, out | made
+        out |= made
+        if self.wide is not None:
+            beside, made = self.wide(rows, train=train)
+            logits, out = logits + beside, out | made
+        return logits, out
 
     def _edge_features(self, nodes: NodeRows, taps: Taps, rows: TokenRows) -> Array:
         """What the similarity of nodes is taken of [r, u, d]."""
@@ -120,14 +126,14 @@ def build_model(config: ConfigDict | Mapping[str, Any], encoder: Callable | None
     """The classifier that ``config.model`` describes.
 
     Args:
-      config: a ConfigDict or dict with the fields ``levels``, ``nodes``, ``width``; for each slot of pyramid, propagate, pooling
-        and head its name and ``<slot>_args``; ``edges``, a tuple of names, and ``edges_args``, keyed by what follows the
-        colon; ``document_taps``; ``edge_tap``; ``self_loops``.
+      config: a ConfigDict or dict with the fields ``levels``, ``nodes``, ``width``; for each slot of pyramid, propagate, pooling,
+        lexical, head and wide its name and ``<slot>_args``; ``edges``, a tuple of names, and ``edges_args``, keyed by what
+        follows the colon; ``document_taps``; ``edge_tap``; ``self_loops``.
       encoder: what fills the encoder slot.
       classes: number of logits.
 
     Unless its ``<slot>_args`` say otherwise, the pyramid is given those it takes of ``levels``, ``nodes``, ``width`` and ``tap``
-    (the last of levels), the propagation ``width`` and the head ``classes``.
+    (the last of levels), the propagation ``width``, the head and the wide part ``classes``.
 
     Raises:
       ValueError: a name that can't be found, or an argument that its part doesn't take.
@@ -137,6 +143,7 @@ def build_model(config: ConfigDict | Mapping[str, Any], encoder: Callable | None
         "pyramid": {"levels": levels, "nodes": tuple(config["nodes"]), "width": config["width"], "tap": levels[-1]},
         "propagate": {"width": config["width"]},
         "head": {"classes": classes},
+        "wide": {"classes": classes},
     }
 
     def part(slot: str) -> Callable | None:
@@ -158,6 +165,7 @@ def build_model(config: ConfigDict | Mapping[str, Any], encoder: Callable | None
         self_loops=config.get("self_loops", True),
         document_taps=tuple(config.get("document_taps") or ()),
         lexical=part("lexical"),
+        wide=part("wide"),
         edge_tap=config.get("edge_tap") or None,
     )
 

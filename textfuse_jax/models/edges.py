@@ -24,7 +24,7 @@ Edges = Callable[[NodeRows], tuple[NodeRows, Out]]
 def none(nodes: NodeRows) -> tuple[NodeRows, Out]:
     """No edges. Bound 0."""
     empty = jnp.zeros((nodes.document.shape[0], 0), jnp.int32)
-    return nodes.replace(senders=empty, receivers=empty, weight=empty.astype(nodes.features.dtype)), {}
+    return nodes.replace(senders=empty, receivers=empty, weight=empty.astype(nodes.features.dtype), edge=None), {}
 
 
 def window(nodes: NodeRows, size: int = 2) -> tuple[NodeRows, Out]:
@@ -155,7 +155,8 @@ def join(nodes: NodeRows, parts: Sequence[NodeRows]) -> NodeRows:
     weight = gather(both.weight, order)
     repeated = (receivers[:, 1:] == receivers[:, :-1]) & (senders[:, 1:] == senders[:, :-1])
     first = jnp.pad(~repeated, ((0, 0), (1, 0)), constant_values=True)[:, : weight.shape[1]]
-    return _edges(nodes, senders, receivers, first & (receivers < nodes.document.shape[1]), weight)
+    edge = None if both.edge is None else gather(both.edge, order)
+    return _edges(nodes, senders, receivers, first & (receivers < nodes.document.shape[1]), weight, edge)
 
 
 def union(*builders: Edges) -> Edges:
@@ -173,10 +174,10 @@ def union(*builders: Edges) -> Edges:
 
 
 def add_self_loops(nodes: NodeRows) -> NodeRows:
-    """Gives every node one self-loop of weight 1; those already there are taken out first. Bound e + u."""
+    """Gives every node one self-loop of weight 1, its vector 0; those already there are taken out first. Bound e + u."""
     u = nodes.document.shape[1]
     node = jnp.broadcast_to(jnp.arange(u, dtype=jnp.int32), nodes.document.shape)
-    others = _edges(nodes, nodes.senders, nodes.receivers, nodes.senders != nodes.receivers, nodes.weight)
+    others = _edges(nodes, nodes.senders, nodes.receivers, nodes.senders != nodes.receivers, nodes.weight, nodes.edge)
     loops = _edges(nodes, node, node, nodes.document < nodes.slots, jnp.ones(node.shape, nodes.features.dtype))
     return _concatenate(nodes, (others, loops))
 
@@ -187,12 +188,14 @@ def _edges(
     receivers: Int[Array, "r e"],
     allowed: Bool[Array, "r e"],
     weight: Float[Array, "r e"],
+    edge: Float[Array, "r e f"] | None = None,
 ) -> NodeRows:
     u = nodes.document.shape[1]
     return nodes.replace(
         senders=jnp.where(allowed, senders, u).astype(jnp.int32),
         receivers=jnp.where(allowed, receivers, u).astype(jnp.int32),
         weight=jnp.where(allowed, weight, 0),
+        edge=edge,
     )
 
 
@@ -235,7 +238,17 @@ def _concatenate(nodes: NodeRows, parts: Sequence[NodeRows]) -> NodeRows:
         senders=jnp.concatenate([part.senders for part in parts], axis=1),
         receivers=jnp.concatenate([part.receivers for part in parts], axis=1),
         weight=jnp.concatenate([part.weight for part in parts], axis=1),
+        edge=_vectors(parts),
     )
+
+
+def _vectors(parts: Sequence[NodeRows]) -> Float[Array, "r e f"] | None:
+    """The vectors of all parts' edges, 0 for those of a part without; None where none has any."""
+    widths = [part.edge.shape[-1] for part in parts if part.edge is not None]
+    if not widths:
+        return None
+    zeros = lambda part: jnp.zeros((*part.weight.shape, widths[0]), part.weight.dtype)  # noqa: E731
+    return jnp.concatenate([zeros(part) if part.edge is None else part.edge for part in parts], axis=1)
 
 
 def _at_least_one(edges: str, field: str, value: int) -> None:

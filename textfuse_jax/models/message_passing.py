@@ -120,6 +120,7 @@ class GCN(nn.Module):
     Each round is  h <- norm(h + dropout(h'))  with ``residual``,  norm(dropout(h'))  without; where the width changes the
     residual is a linear map of h. Batch norm stands where the graph papers have it, before sigma: h' = sigma(norm(...)), and
     h <- h + dropout(h'). A node without edges gets sigma(b) and its residual. ``rounds=0`` is the identity.
+    Where edges have vectors f, the messages bring them along: sum_u c_uv (W h_u + V f_uv).
 
     Attributes:
       width: output width, >= 1.
@@ -146,6 +147,9 @@ class GCN(nn.Module):
         for k in range(self.rounds):
             x = nn.Dense(self.width, use_bias=False, dot_general=dense_product, name=f"linear_{k}")(h)
             message = aggregate(x[:, :, None], c[..., None], nodes)[:, :, 0]
+            if nodes.edge is not None:
+                told = segment_sum(c[..., None] * nodes.edge, nodes.receivers, nodes.document.shape[1])
+                message = message + nn.Dense(self.width, use_bias=False, name=f"edge_{k}")(told)
             bias = self.param(f"bias_{k}", nn.initializers.zeros, (self.width,))
             h, own, made = _round(h, own, message + bias[None, None], self, k, nodes, train)
             out |= made
@@ -160,7 +164,8 @@ class GAT(nn.Module):
     over the edges u -> v. The edge weight w scales the unnormalised attention, so that an edge of weight 0 is no edge; with
     ``edge_weight=False`` weights are not read and this is PyTorch Geometric's ``GATConv`` on the same edges (which
     adds self-loops by itself: here ``add_self_loops`` does). jraph's own GAT gives no access to a_uv, which dropout and
-    figures need. A round is as in ``GCN``. A node without edges gets sigma(b) and its residual. ``rounds=0`` is the identity.
+    figures need. Where edges have vectors f, LeakyReLU is of s . W h_u + t . W h_v + V f_uv, as in ``GATConv`` with ``edge_dim``.
+    A round is as in ``GCN``. A node without edges gets sigma(b) and its residual. ``rounds=0`` is the identity.
 
     Attributes:
       width: output width, divisible by ``heads``.
@@ -206,7 +211,10 @@ class GAT(nn.Module):
                 self.param(f"{end}_{k}", nn.initializers.glorot_uniform(), (self.heads, size)) for end in ("sender", "receiver")
             )
             sent, received = (jnp.einsum("ruhd,hd->ruh", x, a) for a in (s, t))
-            logits = nn.leaky_relu(gather(sent, nodes.senders) + gather(received, nodes.receivers), 0.2)
+            logits = gather(sent, nodes.senders) + gather(received, nodes.receivers)
+            if nodes.edge is not None:
+                logits = logits + nn.Dense(self.heads, use_bias=False, name=f"edge_{k}")(nodes.edge)
+            logits = nn.leaky_relu(logits, 0.2)
             if self.edge_weight:
                 logits = logits + jnp.log(jnp.maximum(nodes.weight, 1e-6))[..., None]
             attention = segment_softmax(logits, nodes.receivers, u)

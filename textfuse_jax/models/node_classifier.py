@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from textfuse_jax.compose import arguments, build
 from textfuse_jax.models import replies
 from textfuse_jax.models.edges import add_self_loops
+from textfuse_jax.models.lexical import NO_WORD, source_tokens
 from textfuse_jax.models.post_inputs import BUCKETS, PostInputs
 from textfuse_jax.segments import gather
 from textfuse_jax.types import CascadeRows, Out
@@ -27,7 +28,7 @@ def gather_features(rows: CascadeRows, features: Float[Array, "k d"]) -> Cascade
 
 def look_up(rows: CascadeRows, posts: Mapping[str, Array]) -> CascadeRows:
     """``rows`` with what is known of their posts by name, from that of all posts; padding is zeros, or one past the last word."""
-    fill = {"words": BUCKETS}
+    fill = {"words": BUCKETS, "source": NO_WORD}
     found = {name: values.at[rows.post].get(mode="fill", fill_value=fill.get(name, 0)) for name, values in posts.items()}
     return rows.replace(inputs=found)
 
@@ -65,6 +66,8 @@ class NodeClassifier(nn.Module):
       edge_dropout: rate at which replies lose their parent in training; needs ``edges`` (the rows' own are made beforehand).
       virtual_root: whether a node a document is added, joined to all others; it is taken out before pooling.
       source_vector: whether the source's own features, before any message, are joined to what is pooled.
+      lexical: None: the head sees nodes alone; else vectors of the source's words are joined to what is pooled.
+      wide: None: the logits are those of the head; else a linear model of the source's words, whose logits join them.
     """
 
     propagate: Callable | None
@@ -76,6 +79,8 @@ class NodeClassifier(nn.Module):
     edge_dropout: float = 0.0
     virtual_root: bool = False
     source_vector: bool = False
+    lexical: Callable | None = None
+    wide: Callable | None = None
 
     @nn.compact
     def __call__(self, rows: CascadeRows, *, train: bool) -> tuple[Float[Array, "r s c"], Out]:
@@ -104,26 +109,35 @@ class NodeClassifier(nn.Module):
         nodes = replies.without_virtual_root(nodes, before) if self.virtual_root else nodes
         z, made = self.pooling(nodes, rows.slots, train=train)
         z = jnp.concatenate([z, replies.of_source(given.features, given)], axis=-1) if self.source_vector else z
-        out |= made | {"pool/z": z}
+        out |= made
+        if self.lexical is not None:
+            words, made = self.lexical(source_tokens(rows), train=train)
+            z, out = jnp.concatenate([z, words], axis=-1), out | made
+        out |= {"pool/z": z}
         if self.head is None:
             return z, out
         logits, made = self.head(z, train=train)
-        return logits, out | made
+        out |= made
+        if self.wide is not None:
+            beside, made = self.wide(source_tokens(rows), train=train)
+            logits, out = logits + beside, out | made
+        return logits, out
 
 
 def build_node_classifier(config: Any, classes: int) -> NodeClassifier:
     """The classifier of cascades that ``config.model`` describes.
 
     Args:
-      config: with ``fusion``, ``inputs``, ``propagate``, ``pooling``, ``head`` and their ``_args``, ``edges`` (none or one
-        kind) and ``edges_args`` by what follows the colon, ``width``, ``self_loops``, ``edge_dropout``, ``virtual_root``,
-        ``source_vector``.
+      config: with ``fusion``, ``inputs``, ``propagate``, ``pooling``, ``lexical``, ``head``, ``wide`` and their ``_args``,
+        ``edges`` (none or one kind) and ``edges_args`` by what follows the colon, ``width``, ``self_loops``, ``edge_dropout``,
+        ``virtual_root``, ``source_vector``.
       classes: number of logits.
 
     Raises:
       ValueError: a name that can't be found, or an argument that its part doesn't take.
     """
-    known = {"fusion": {"width": config["width"]}, "propagate": {"width": config["width"]}, "head": {"classes": classes}}
+    known = {"fusion": {"width": config["width"]}, "propagate": {"width": config["width"]}}
+    known |= {slot: {"classes": classes} for slot in ("head", "wide")}
     known["propagate"]["virtual_root"] = config.get("virtual_root", False)
 
     def part(slot: str) -> Callable | None:
@@ -149,4 +163,6 @@ def build_node_classifier(config: Any, classes: int) -> NodeClassifier:
         edge_dropout=config.get("edge_dropout", 0.0),
         virtual_root=config.get("virtual_root", False),
         source_vector=config.get("source_vector", False),
+        lexical=part("lexical"),
+        wide=part("wide"),
     )

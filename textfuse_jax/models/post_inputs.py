@@ -1,7 +1,7 @@
 """What a model sees of each post: features of a frozen encoder, words, and what an LLM made of it, fused.
 
 ``rows.inputs`` may hold, [r, u, ...]: ``encoder`` f [d], ``words`` i [L] (hashed words; one past the last bucket in padding),
-``augmented`` f [a] and ``selected`` bool [], ``time`` f [2].
+``augmented`` f [a] and ``selected`` bool [], ``time`` f [2]; ``source``, the words of the source, is for ``models.lexical``.
 """
 
 from __future__ import annotations

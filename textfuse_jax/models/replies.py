@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Shaped
 
 from textfuse_jax.models.layers import drop
 from textfuse_jax.segments import gather, segment_sum
@@ -32,7 +32,8 @@ def replies(nodes: NodeRows, direction: str = "both") -> tuple[NodeRows, Out]:
     ends = {"both": (parent, child), "top_down": (parent,), "bottom_up": (child,)}[direction]
     others = {"both": (child, parent), "top_down": (child,), "bottom_up": (parent,)}[direction]
     senders, receivers = jnp.concatenate(ends, 1), jnp.concatenate(others, 1)
-    return nodes.replace(senders=senders, receivers=receivers, weight=(senders < u).astype(nodes.features.dtype)), {}
+    weight = (senders < u).astype(nodes.features.dtype)
+    return nodes.replace(senders=senders, receivers=receivers, weight=weight, edge=None), {}
 
 
 class Delays(nn.Module):
@@ -55,14 +56,40 @@ class Delays(nn.Module):
         Raises:
           ValueError: the nodes carry no times.
         """
-        if nodes.time is None:
-            raise ValueError("edges Delays needs nodes with times (NodeRows.time), as cascades have; use replies")
         nodes, _ = replies(nodes, self.direction)
         decay = nn.softplus(self.param("decay", nn.initializers.zeros, ()))
-        first, second = gather(nodes.time, nodes.senders, fill=-1), gather(nodes.time, nodes.receivers, fill=-1)
-        delay = jnp.where((first < 0) | (second < 0), 0, jnp.abs(second - first))
+        delay, _ = _delays(nodes, "Delays")
         weight = jnp.exp(-decay * jnp.log1p(delay / self.minutes))
         return nodes.replace(weight=nodes.weight * weight), {"edges/decay": decay}
+
+
+def delay_vectors(nodes: NodeRows, direction: str = "both", width: int = 8) -> tuple[NodeRows, Out]:
+    """Replies with a vector each that tells how late they came:  f_k = exp(-(log2(1 + delay) - 2 k)^2 / 2),  k = 0 .. width - 1.
+
+    Bump k stands at 4^k - 1 minutes: 0, 3, 15, an hour, 4 hours, 17 hours, 3 days, 11 days. 0 where a time isn't known. What is
+    made of them is the layers' to learn: GCN adds them to the messages, GAT to the attention.
+
+    Args:
+      direction: as in ``replies``.
+      width: of the vectors, >= 1.
+
+    Raises:
+      ValueError: the nodes carry no times.
+    """
+    nodes, _ = replies(nodes, direction)
+    delay, known = _delays(nodes, "delay_vectors")
+    bump = 2 * jnp.arange(width, dtype=delay.dtype)[None, None]
+    edge = jnp.exp(-((jnp.log2(1 + delay)[..., None] - bump) ** 2) / 2)
+    return nodes.replace(edge=jnp.where(known[..., None], edge, 0)), {}
+
+
+def _delays(nodes: NodeRows, edges: str) -> tuple[Float[Array, "r e"], Bool[Array, "r e"]]:
+    """Minutes between the two posts of each edge, and whether they are known; 0 where not, and in padding."""
+    if nodes.time is None:
+        raise ValueError(f"edges {edges} need nodes with times (NodeRows.time), as cascades have; use replies")
+    first, second = gather(nodes.time, nodes.senders, fill=-1), gather(nodes.time, nodes.receivers, fill=-1)
+    known = (first >= 0) & (second >= 0)
+    return jnp.where(known, jnp.abs(second - first), 0), known
 
 
 def drop_replies(module: nn.Module, nodes: NodeRows, rate: float, train: bool) -> NodeRows:
@@ -78,12 +105,12 @@ def is_source(nodes: NodeRows) -> Array:
     return (nodes.document < nodes.slots) & (nodes.document != before) & (nodes.level == 0)
 
 
-def of_source(x: Float[Array, "r u d"], nodes: NodeRows) -> Float[Array, "r s d"]:
-    """The source's features of each document; 0 for empty slots. A document's nodes lie together, its source first."""
+def of_source(x: Shaped[Array, "r u d"], nodes: NodeRows, fill: int = 0) -> Shaped[Array, "r s d"]:
+    """The source's features of each document; ``fill`` for empty slots. A document's nodes lie together, its source first."""
     u = nodes.document.shape[1]
     slot = jnp.where(is_source(nodes), nodes.document, nodes.slots)  # numbers are added up, so that features needn't be
     place = segment_sum(jnp.broadcast_to(jnp.arange(1, u + 1, dtype=jnp.int32), slot.shape), slot, nodes.slots)
-    return gather(x, jnp.where(place > 0, place - 1, u))
+    return gather(x, jnp.where(place > 0, place - 1, u), fill)
 
 
 def add_virtual_root(nodes: NodeRows) -> NodeRows:
@@ -109,6 +136,7 @@ def add_virtual_root(nodes: NodeRows) -> NodeRows:
         receivers=jnp.concatenate([end(nodes.receivers), root, node], 1),
         weight=jnp.concatenate([nodes.weight, *[(node < u + s).astype(nodes.weight.dtype)] * 2], 1),
         time=None if nodes.time is None else more(nodes.time, -1),
+        edge=None if nodes.edge is None else jnp.pad(nodes.edge, ((0, 0), (0, 2 * u), (0, 0))),
     )
 
 
@@ -122,6 +150,7 @@ def with_root_edges(along: NodeRows, nodes: NodeRows) -> NodeRows:
         senders=add(along.senders, nodes.senders, u),
         receivers=add(along.receivers, nodes.receivers, u),
         weight=add(along.weight, nodes.weight, 0),
+        edge=None if along.edge is None else jnp.pad(along.edge, ((0, 0), (0, kept.shape[1]), (0, 0))),  # a root's are 0
     )
 
 

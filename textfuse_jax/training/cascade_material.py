@@ -28,6 +28,7 @@ from textfuse_jax.encoders.architecture import read_architecture
 from textfuse_jax.encoders.checkpoints import locate
 from textfuse_jax.encoders.tokenizers import save_tokenizer
 from textfuse_jax.evaluation.probes import constant, probes
+from textfuse_jax.models.lexical import NO_WORD
 from textfuse_jax.models.node_classifier import NodeClassifier, build_node_classifier, look_up
 from textfuse_jax.models.post_inputs import BUCKETS
 from textfuse_jax.training import setup
@@ -245,6 +246,10 @@ def posts_of(
         posts["encoder"] = joined
     if "words" in c.inputs:
         posts["words"] = hashed_words(cascades.bags or cascades.texts, c.most_words, c.characters)
+    if "source" in c.inputs:
+        posts["source"] = np.full((len(cascades.texts), c.most_source_words), NO_WORD, np.int32)
+        texts = [cascades.texts[i] for i in cascades.sources]
+        posts["source"][cascades.sources] = hashed_words(texts, c.most_source_words, c.characters, NO_WORD, pairs=False)
     if "time" in c.inputs:
         known = ~np.isnan(cascades.minutes)
         posts["time"] = np.stack([np.log1p(np.where(known, np.maximum(cascades.minutes, 0), 0)) / 5, known], 1).astype(np.float32)
@@ -284,22 +289,28 @@ def posts_of(
     return posts, facts
 
 
-_LATIN = re.compile(r"[^\W_]+|[^\w\s]")
+_LINK, _LATIN = re.compile(r"(?i)https?:\S*"), re.compile(r"[^\W_]+|[^\w\s]")
 
 
-def hashed_words(texts: Sequence[str], most: int, characters: bool = False) -> np.ndarray:
-    """The first ``most`` words of each text as numbers below ``BUCKETS``, int32 [k, most], ``BUCKETS`` where there is none.
+def hashed_words(
+    texts: Sequence[str], most: int, characters: bool = False, below: int = BUCKETS, pairs: bool = True
+) -> np.ndarray:
+    """The first ``most`` words of each text as numbers less than ``below``, int32 [k, most], ``below`` where there is none.
 
-    Words are runs of letters and digits, and single signs, in lower case; with ``characters`` characters and pairs of them.
-    MurmurHash3 gives their numbers, so that new texts need no vocabulary; words that share a number share a vector.
+    Words are runs of letters and digits, and single signs, in lower case; links, which differ from copy to copy, are all one
+    word. With ``characters`` they are characters, and with ``pairs`` pairs of them. MurmurHash3 gives their numbers, so that
+    new texts need no vocabulary; words that share a number share a vector.
     """
-    found, known = np.full((len(texts), most), BUCKETS, np.int32), {}
+    found, known = np.full((len(texts), most), below, np.int32), {}
     for i, text in enumerate(texts):
-        words = [w for one in zip(text, text[1:] + " ") for w in (one[0], "".join(one)) if w.strip()] if characters else None
-        words = _LATIN.findall(text.lower()) if words is None else words
+        text = _LINK.sub(" http ", text)
+        if characters:
+            words = [w for one in zip(text, text[1:] + " ") for w in (one[0], "".join(one))[: 1 + pairs] if w.strip()]
+        else:
+            words = _LATIN.findall(text.lower())
         for j, word in enumerate(words[:most]):
             if word not in known:
-                known[word] = murmurhash3_32(word, positive=True) % BUCKETS
+                known[word] = murmurhash3_32(word, positive=True) % below
             found[i, j] = known[word]
     return found
 

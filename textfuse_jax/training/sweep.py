@@ -52,6 +52,7 @@ TRACED = (
     "model.*_args.dropout",
     "model.propagate_args.attention_dropout",
     "model.pooling_args.alpha",
+    "model.wide_args.scale",
 )
 """Fields that trials of one program may differ in."""
 REPEATS = ("seed", "data.fold")
