@@ -1,6 +1,6 @@
 """160 trials at once beside one by one: 32 seeds x 5 learning rates over cached AG News features, in one process.
 
-    TEXTFUSE_DATA=DIR python -m experiments.benchmark_sweep [--documents=1000] [--epochs=3] [--alone=16]
+    TEXTFUSE_DATA=DIR python -m experiments.benchmark_sweep [--documents=500] [--epochs=3] [--alone=16]
 
 Three models: a linear head on document means of three layers, a hidden layer of 64 on the same, and a small graph model
 (Pyramid-GNN of width 64). Together: one program of all trials side by side (``--trials_at_once`` says otherwise for each model;
@@ -26,7 +26,7 @@ from textfuse_jax.training import setup, sweep
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "benchmark_sweep.jsonl"
 SWEEP = "seed=0..31; optimizer.learning_rate=1e-4,3e-4,1e-3,3e-3,1e-2"
-DOCUMENTS = flags.DEFINE_integer("documents", 1000, "training texts")
+DOCUMENTS = flags.DEFINE_integer("documents", 500, "training texts")
 EPOCHS = flags.DEFINE_integer("epochs", 3, "epochs a trial")
 ALONE = flags.DEFINE_integer("alone", 16, "trials run one by one in each round")
 ROUNDS = flags.DEFINE_integer("rounds", 3, "alternations")
