@@ -16,6 +16,4 @@ def get_config(arg=None):
         raise ValueError("rumor_weibo has no variant fused: all-MiniLM-L6-v2, which reads rewritten texts, knows no Chinese")
     names = [name for name in (arg or "").split(",") if name and name != "scratch"]
     lengths = dict(most_words=64, most_source_words=160)
-    config = cascades("rumor_weibo", "weibo", ",".join(["scratch", *names]), characters=True, **lengths)
-    config.model.wide_args.orders = (1, 2, 3)  # of characters
-    return config
+    return cascades("rumor_weibo", "weibo", ",".join(["scratch", *names]), characters=True, **lengths)

@@ -16,11 +16,13 @@ MESSAGES = "textfuse_jax.models.message_passing:"
 SHORT = {"training.total_epochs": 20, "training.patience": 5}
 TAPE = {
     "cascades.inputs": ("encoder",),
+    "cascades.taps": ("06/document",),
     "model.propagate": MESSAGES + "GCN",
     "model.propagate_args": {"rounds": 2, "residual": False, "norm": "batch", "activation": "relu", "dropout": 0.3},
     "model.edge_dropout": 0.0,
     "model.source_vector": False,
     "model.wide": "",
+    "training.average_decay": 0.0,
     **SHORT,
 }
 GAT = TAPE | {"model.propagate": MESSAGES + "GAT", "model.propagate_args": TAPE["model.propagate_args"] | {"heads": 4}}

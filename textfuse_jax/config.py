@@ -86,7 +86,7 @@ def default_config() -> ConfigDict:
     model.head_args = ConfigDict()
     model.lexical = ""  # e.g. "textfuse_jax.models.lexical:BagOfNgrams": the words themselves join the encoder's features
     model.lexical_args = ConfigDict()
-    model.wide = ""  # e.g. "textfuse_jax.models.lexical:NgramLogits": a linear model of the words, whose logits join the head's
+    model.wide = ""  # e.g. "textfuse_jax.models.lexical:NgramLogits": a linear model of the words, averaged with the network
     model.wide_args = ConfigDict()
     model.document_taps = ()  # e.g. ("06/document",): encoder means joined to the pooled graph; () = the graph alone
     model.self_loops = True

@@ -29,6 +29,10 @@ SCALES = ("token", "phrase", "sentence", "document")
 Out = dict[str, Any]
 """Named intermediates of a module, ``part/name`` -> array; XLA deletes those that nobody reads."""
 
+OPINIONS = "opinions"
+"""What a model puts out where its logits are the mean of those of parts that predict by themselves: a tuple of theirs, [r, s, c]
+each. A training step then takes the sum of the parts' losses, so that each learns from its own mistakes."""
+
 
 @struct.dataclass
 class Units:

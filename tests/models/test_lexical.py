@@ -12,7 +12,7 @@ from textfuse_jax.models.head import Head
 from textfuse_jax.models.lexical import NO_WORD, BagOfNgrams, NgramLogits, _hash, source_tokens
 from textfuse_jax.models.node_classifier import NodeClassifier, look_up
 from textfuse_jax.models.pooling import Mean
-from textfuse_jax.types import TokenRows
+from textfuse_jax.types import OPINIONS, TokenRows
 
 
 def rows(tokens, document, slots):
@@ -97,7 +97,7 @@ def test_the_tokens_of_a_cascade_are_the_words_of_its_source():
     assert (tokens.document < tokens.slots).sum() == 6
 
 
-def test_a_wide_part_joins_the_logits_and_a_lexical_part_what_the_head_sees():
+def test_a_wide_part_joins_the_mean_of_logits_and_a_lexical_part_what_the_head_sees():
     batch = look_up(jax.tree.map(jnp.asarray, cascade_batches(CASCADES, None, batch_size=3).batch(0)), posts())
     batch = batch.replace(nodes=batch.nodes.replace(features=batch.inputs["encoder"]))
     model = NodeClassifier(
@@ -109,4 +109,6 @@ def test_a_wide_part_joins_the_logits_and_a_lexical_part_what_the_head_sees():
     assert out["pool/z"].shape[-1] == 2 + 4
     real = batch.example >= 0
     length = np.array([len(SOURCES[int(i)]) for i in batch.example[real]])
-    np.testing.assert_allclose((after - before)[real], np.sqrt(length)[:, None] * np.ones((1, 2)), atol=1e-5)
+    np.testing.assert_allclose((after - before)[real], np.sqrt(length)[:, None] * np.ones((1, 2)) / 2, atol=1e-5)
+    head, wide = out[OPINIONS]
+    np.testing.assert_allclose(before, (head + wide) / 2, atol=1e-6)

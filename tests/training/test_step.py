@@ -8,7 +8,7 @@ import optax
 from textfuse_jax.training import parallel
 from textfuse_jax.training.losses import cross_entropy
 from textfuse_jax.training.step import NEVER, flatten, init_state, learned, make_step, unflatten
-from textfuse_jax.types import TokenRows
+from textfuse_jax.types import OPINIONS, TokenRows
 
 
 def rows(seed: int, r: int = 4, s: int = 3, empty: float = 0.3) -> TokenRows:
@@ -60,6 +60,27 @@ def test_one_step_is_gradient_descent_on_the_weighted_mean():
     gradient = jax.grad(mean_loss)(state.params["head/kernel"])
     np.testing.assert_allclose(after.params["head/kernel"], state.params["head/kernel"] - 0.5 * gradient, atol=1e-6)
     assert after.frozen["encoder/table"].tolist() == [1, 1, 1] and int(after.step) == 1
+
+
+def test_parts_that_predict_by_themselves_learn_from_their_own_loss():
+    """The mean of two logits: each kernel takes the step that it takes alone."""
+    names = ("one", "two")
+    params = {name: 0.1 * jax.random.normal(jax.random.key(i), (5, 2)) for i, name in enumerate(names)}
+    batch, optimizer = rows(0), optax.sgd(0.5)
+
+    def both(tree, batch, key):
+        parts = tuple(jax.nn.one_hot(batch.tokens, 5) @ tree[name] for name in tree)
+        return sum(parts) / len(parts), {OPINIONS: parts}
+
+    def stepped(params):
+        state, _ = init_state(params, lambda _: False, lambda _: optimizer, average=False)
+        return make_step(both, cross_entropy, optimizer)(state, batch, jax.random.key(0))
+
+    together, sums = stepped(params)
+    alone = {name: stepped({name: params[name]}) for name in names}
+    for name in names:
+        np.testing.assert_allclose(together.params[name], alone[name][0].params[name], atol=1e-6)
+    np.testing.assert_allclose(sums["loss"], sum(found["loss"] for _, found in alone.values()), rtol=1e-6)
 
 
 def test_metrics_are_sums_that_add_up():

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from textfuse_jax.compose import arguments, build
 from textfuse_jax.models import edges as edge_kinds
 from textfuse_jax.models.pyramid import Taps, resample
-from textfuse_jax.types import NodeRows, Out, TokenRows, parse_tap
+from textfuse_jax.types import OPINIONS, NodeRows, Out, TokenRows, parse_tap
 
 
 class TextGraphClassifier(nn.Module):
@@ -32,7 +32,8 @@ class TextGraphClassifier(nn.Module):
       document_taps: taps whose means over the document are joined to the pooled graph, so that the graph only adds; ():
         the graph alone.
       lexical: None: the encoder's features are all that is seen; else vectors of the document's words join them.
-      wide: None: the logits are those of the head; else a linear model of the document's words, whose logits join them.
+      wide: None: the logits are those of the head; else a linear model of the document's words learns beside the network, each
+        from a loss of its own (``types.OPINIONS``), and the logits are the mean of theirs.
       edge_tap: the tap whose features the edges are made from, e.g. ``"06/phrase"``: behind a frozen encoder a static graph;
         None: the nodes' own features, so that the graph changes as the pyramid learns.
     """
@@ -89,7 +90,7 @@ class TextGraphClassifier(nn.Module):
         out |= made
         if self.wide is not None:
             beside, made = self.wide(rows, train=train)
-            logits, out = logits + beside, out | made
+            logits, out = (logits + beside) / 2, out | made | {OPINIONS: (logits, beside)}
         return logits, out
 
     def _edge_features(self, nodes: NodeRows, taps: Taps, rows: TokenRows) -> Array:

@@ -45,9 +45,9 @@ class BagOfNgrams(nn.Module):
 class NgramLogits(nn.Module):
     """logits = scale * sum_g W[hash(g)] / sqrt(n)  over the n n-grams g of a document: a linear classifier of its words.
 
-    It stands beside the network, whose logits it joins (Cheng et al. 2016, "Wide & Deep Learning"). W is 0 at first, so that
-    n-grams training hasn't seen say nothing. An L2 penalty d on W (``optimizer.weight_decay``) over N documents is that of a
-    logistic regression with C = scale^2 / (N d) on bags of unit length: ``scale`` says how far the words are trusted.
+    For the slot ``wide``, beside the network. Unlike those of Cheng et al. (2016, "Wide & Deep Learning") the two are trained
+    apart and then averaged. W is 0 at first, so that n-grams training hasn't seen say nothing. An L2 penalty d on W over N
+    documents is that of a logistic regression with C = scale^2 / (N d) on bags of unit length.
 
     Attributes:
       classes: c, >= 1.
@@ -56,8 +56,8 @@ class NgramLogits(nn.Module):
     """
 
     classes: int
-    scale: int | float | Array = 3.0
-    buckets: int = 1 << 15
+    scale: int | float | Array = 32.0
+    buckets: int = 1 << 16
     orders: tuple[int, ...] = (1, 2)
     dropout: int | float | Array = 0.0
 

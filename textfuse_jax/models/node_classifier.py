@@ -15,7 +15,7 @@ from textfuse_jax.models.edges import add_self_loops
 from textfuse_jax.models.lexical import NO_WORD, source_tokens
 from textfuse_jax.models.post_inputs import BUCKETS, PostInputs
 from textfuse_jax.segments import gather
-from textfuse_jax.types import CascadeRows, Out
+from textfuse_jax.types import OPINIONS, CascadeRows, Out
 
 
 def gather_features(rows: CascadeRows, features: Float[Array, "k d"]) -> CascadeRows:
@@ -67,7 +67,8 @@ class NodeClassifier(nn.Module):
       virtual_root: whether a node a document is added, joined to all others; it is taken out before pooling.
       source_vector: whether the source's own features, before any message, are joined to what is pooled.
       lexical: None: the head sees nodes alone; else vectors of the source's words are joined to what is pooled.
-      wide: None: the logits are those of the head; else a linear model of the source's words, whose logits join them.
+      wide: None: the logits are those of the head; else a linear model of the source's words learns beside the network, each from
+        a loss of its own (``types.OPINIONS``), and the logits are the mean of theirs.
     """
 
     propagate: Callable | None
@@ -120,7 +121,7 @@ class NodeClassifier(nn.Module):
         out |= made
         if self.wide is not None:
             beside, made = self.wide(source_tokens(rows), train=train)
-            logits, out = logits + beside, out | made
+            logits, out = (logits + beside) / 2, out | made | {OPINIONS: (logits, beside)}
         return logits, out
 
 

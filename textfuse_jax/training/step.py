@@ -15,7 +15,7 @@ from jaxtyping import Array, Int
 from textfuse_jax.dropout import is_number
 from textfuse_jax.models.batch_norm import is_running
 from textfuse_jax.training.losses import Loss, disagreement
-from textfuse_jax.types import TokenRows
+from textfuse_jax.types import OPINIONS, TokenRows
 
 NEVER = 2**31 - 1
 STATISTICS = "statistics/"
@@ -81,7 +81,8 @@ def make_step(
 ) -> Callable[[TrainState, TokenRows, Array], tuple[TrainState, Metrics]]:
     """The training step of a model.
 
-    The loss of a batch is ``sum_i w_i l_i / sum_i w_i`` over its documents, whatever rows, devices or slices they lie in.
+    The loss of a batch is ``sum_i w_i l_i / sum_i w_i`` over its documents, whatever rows, devices or slices they lie in. Where a
+    model's logits are the mean of those of its parts (``types.OPINIONS``), l_i is the sum of the parts' losses.
 
     Args:
       apply: ``(params, rows, dropout_key) -> (logits [r, s, c], out)`` in training mode; running statistics, where the model
@@ -98,14 +99,17 @@ def make_step(
       A pure function; the key it takes is the run's, the step's own is folded from it.
     """
 
+    def of_parts(logits, out, label):
+        return sum(loss(one, label) for one in out.get(OPINIONS, (logits,)))
+
     def loss_of(params, frozen, rows: TokenRows, key):
         logits, out = apply(unflatten(params | frozen), rows, key)
         moved = {name.removeprefix(STATISTICS): value for name, value in out.items() if name.startswith(STATISTICS)}
-        losses = loss(logits, rows.label)
+        losses = of_parts(logits, out, rows.label)
         if not is_number(consistency) or consistency:
-            again, _ = apply(unflatten(params | frozen), rows, jax.random.fold_in(key, 1))
+            again, beside = apply(unflatten(params | frozen), rows, jax.random.fold_in(key, 1))
             apart = disagreement(logits, again, multi_label=rows.label.ndim == 3)
-            losses = (losses + loss(again, rows.label)) / 2 + consistency * apart
+            losses = (losses + of_parts(again, beside, rows.label)) / 2 + consistency * apart
         right = (logits > 0) == (rows.label > 0.5) if rows.label.ndim == 3 else logits.argmax(-1) == rows.label
         right = right.all(-1) if right.ndim == 3 else right
         sums = {
