@@ -83,6 +83,7 @@ def table(lines: Sequence[Line], missing: Sequence[str]) -> str:
         "parameters": lambda line: f"{line['parameters']:,}",
         "min": lambda line: f"{line['minutes']:.1f}",
         "published": lambda line: told(line.get("published")),
+        "commit": lambda line: line["commit"][:9] if len({one["commit"] for one in lines}) > 1 else "–",
     }
     optional = (
         "source of augmentation",
@@ -95,7 +96,7 @@ def table(lines: Sequence[Line], missing: Sequence[str]) -> str:
         "time alone",
         "source's words alone",
     )
-    optional += ("published",)
+    optional += ("published", "commit")
     rows = {name: [of(line) for line in lines] for name, of in columns.items()}
     shown = [name for name in columns if name not in optional or any(value != "–" for value in rows[name])]
     body = [list(row) for row in zip(*(rows[name] for name in shown))]

@@ -3,7 +3,7 @@
     TEXTFUSE_DATA=DIR python -m experiments.rumor_protocols [:runlocal]
 
 The model of configs/rumor_*.py: features of frozen MiniLM (Weibo: characters from scratch), two-way GCN, and beside it the linear
-model of the source's words. Folds and seeds in one program, three seeds; PHEME and Weibo, whose sets are large, for 15 epochs at
+model of the source's words. Folds and seeds in one program, three seeds; PHEME and Weibo, whose sets are large, for 10 epochs at
 most. Beside it a forest on the id's digits alone and one on times alone, TF-IDF with logistic regression on the source's words
 alone (no Chinese), and the constant answer. "published" chooses the epoch
 on the test fold, as BiGCN, RDEA and GACL do; "clean" on an inner part.
@@ -24,7 +24,7 @@ from textfuse_jax.evaluation.reference import tfidf_logreg
 
 PUBLISHED = {"cascades.choose_on": "test"}
 EVENTS = {"cascades.protocol": "events"}
-SHORT = {"training.total_epochs": 15, "training.patience": 5}
+SHORT = {"training.total_epochs": 10, "training.patience": 5}
 YOUNG = {"cascades.most_posts": 20}
 TIME = {"cascades.protocol": "time"}
 BINARY = {"cascades.task": "rumour"}
