@@ -5,6 +5,7 @@ import getpass
 import json
 import pathlib
 import socket
+import subprocess
 
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +31,23 @@ def test_environment_names_what_numbers_depend_on_and_nobody():
 def test_hardware_names_accelerators_first():
     env = {"devices": {"platform": "gpu", "kind": "Fast One", "count": 2}, "cpu": {"model": "Slow", "count": 8}}
     assert records.hardware(env) == "2 x Fast One; Slow, 8 cores"
+
+
+def test_lines_that_a_run_appends_are_no_change_of_its_code(monkeypatch, tmp_path):
+    package, lines = tmp_path / "package" / "records.py", tmp_path / "results" / "study.jsonl"
+    for path in (package, lines):
+        path.parent.mkdir()
+        path.write_text("{}\n")
+    author = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "first"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    monkeypatch.setattr(records, "__file__", str(package))
+    revision, changed = records.commit()
+    assert len(revision) == 40 and changed is False
+    lines.write_text("{}\n{}\n")
+    assert records.commit() == (revision, False)
+    package.write_text("{} # changed\n")
+    assert records.commit() == (revision, True)
 
 
 def test_commit_is_none_outside_a_checkout(monkeypatch, tmp_path):

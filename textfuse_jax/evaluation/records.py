@@ -82,7 +82,8 @@ def commit() -> tuple[str | None, bool | None]:
     """
     if _git("ls-files", "--error-unmatch", "records.py") is None:
         return None, None
-    status = _git("status", "--porcelain", "--untracked-files=no")
+    written = [f":(top,exclude,glob)**/*.{kind}" for kind in ("jsonl", "png")]  # what a run appends and draws is no code of its
+    status = _git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *written)
     return _git("rev-parse", "HEAD"), None if status is None else bool(status)
 
 
