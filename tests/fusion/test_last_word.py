@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from textfuse_jax.evaluation.calibration import fit_temperature
+from textfuse_jax.evaluation.calibration import fit_temperature, unseen
 from textfuse_jax.fusion import last_word
+from textfuse_jax.fusion.combiners import probabilities_of
 
 
 def material(n, seed=0, multi_label=False):
@@ -35,6 +36,19 @@ def test_few_documents_move_little():
     labels, logits, noise = material(12)
     weight, bias = last_word.fit(logits, noise, labels)
     assert np.abs(weight[1:]).max() < 0.3 and np.abs(bias).max() < 0.5
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_what_is_right_on_a_few_documents_is_no_certainty(multi_label):
+    labels, logits, _ = material(24, multi_label=multi_label)
+    truth = 2 * labels - 1 if multi_label else np.eye(3)[labels]
+    logits = logits + 4 * truth  # without an error
+    weight, bias = last_word.fit(logits, np.zeros((24, 1, 3)), labels)
+    z = last_word.apply(weight[None], bias[None], logits, np.zeros((24, 1, 3)))
+    p = probabilities_of(z, multi_label)
+    sure = np.maximum(p, 1 - p).mean() if multi_label else p.max(1).mean()
+    assert 1 - 1.5 * unseen(labels, 3) < sure < 1 - 0.3 * unseen(labels, 3)
+    assert len(np.unique(p)) > 20  # who is surer than who can still be told
 
 
 def test_the_prior_of_a_class_is_learned():

@@ -63,7 +63,18 @@ def expected_calibration_error(
     return float(np.sum(table.count * np.abs(table.accuracy - table.confidence)) / max(table.count.sum(), 1))
 
 
-def fit_temperature(logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, "n"] | Float[np.ndarray, "n c"]) -> float:
+def unseen(labels: Int[np.ndarray, "n"] | Float[np.ndarray, "n c"], classes: int) -> float:
+    """The share of other classes that n documents can't rule out, by the rule of succession: c / (n + c), of labels 2 / (n + 2).
+
+    As in Platt's targets (1999): what is right on a few documents isn't taken for a certainty.
+    """
+    ways = 2 if labels.ndim == 2 else classes
+    return ways / (len(labels) + ways)
+
+
+def fit_temperature(
+    logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, "n"] | Float[np.ndarray, "n c"], smoothing: float = 0.0
+) -> float:
     """The T > 0 that minimises the negative log-likelihood of ``softmax(logits / T)`` (Guo et al. 2017, section 4.2).
 
     The likelihood is concave in 1 / T, so the minimum found is the global one within ``TEMPERATURES``. With multi-hot
@@ -73,6 +84,7 @@ def fit_temperature(logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, "n
     Args:
       logits: finite, before any softmax.
       labels: class of each document, or multi-hot labels.
+      smoothing: share of a uniform target that is mixed into the labels, e.g. ``unseen``.
 
     Returns:
       T; above 1 the model was over-confident. On separable data it ends at the lower end of ``TEMPERATURES``.
@@ -89,8 +101,10 @@ def fit_temperature(logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, "n
     def loss(inverse: float) -> float:
         z = logits * inverse
         if labels.ndim == 2:
-            return float(np.mean(np.logaddexp(0, z) - labels * z))
-        return float(-np.mean(np.take_along_axis(special.log_softmax(z, -1), labels[:, None].astype(int), 1)))
+            return float(np.mean(np.logaddexp(0, z) - ((1 - smoothing) * labels + smoothing / 2) * z))
+        log_p = special.log_softmax(z, -1)
+        truth = np.take_along_axis(log_p, labels[:, None].astype(int), 1)
+        return float(-(1 - smoothing) * np.mean(truth) - smoothing * np.mean(log_p))
 
     low, high = TEMPERATURES
     best = optimize.minimize_scalar(lambda s: loss(np.exp(-s)), bounds=(np.log(low), np.log(high)), method="bounded")

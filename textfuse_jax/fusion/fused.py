@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 
 from textfuse_jax.config import default_config
 from textfuse_jax.data.corpus import DataError
-from textfuse_jax.evaluation.calibration import fit_temperature
+from textfuse_jax.evaluation.calibration import fit_temperature, unseen
 from textfuse_jax.evaluation.metrics import decide
 from textfuse_jax.evaluation.statistics import paired_bootstrap
 from textfuse_jax.fusion import last_word, network
@@ -266,18 +266,22 @@ def _replaced(p: np.ndarray, x: np.ndarray, members: Members, fallback: tuple[in
 
 def _temperatures(x, fitted_on: Members, labels, y, held: Members, held_labels) -> tuple[np.ndarray, np.ndarray]:
     """T [m] of the members on training and for use. An LLM is one model on both; the encoder's folds and the whole aren't."""
+
+    def temperature(evidence: np.ndarray, truth: np.ndarray) -> float:
+        return fit_temperature(evidence, truth, unseen(truth, evidence.shape[1]))
+
     for_training, for_use = np.ones(x.shape[1]), np.ones(x.shape[1])
     for m in range(x.shape[1]):
         seen, held_seen = fitted_on.present[:, m], held.present[:, m]
         here = seen.sum() >= FEWEST
         there = held_seen.sum() >= FEWEST
         if here:
-            for_training[m] = fit_temperature(x[seen, m], labels[seen])
+            for_training[m] = temperature(x[seen, m], labels[seen])
         if there:
-            for_use[m] = fit_temperature(y[held_seen, m], held_labels[held_seen])
+            for_use[m] = temperature(y[held_seen, m], held_labels[held_seen])
         if m and here and there:  # all that is known of it
             both = np.concatenate([x[seen, m], y[held_seen, m]]), np.concatenate([labels[seen], held_labels[held_seen]])
-            for_training[m] = for_use[m] = fit_temperature(*both)
+            for_training[m] = for_use[m] = temperature(*both)
         elif here != there:
             for_training[m] = for_use[m] = for_training[m] if here else for_use[m]
     return for_training, for_use

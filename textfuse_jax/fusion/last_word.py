@@ -5,7 +5,8 @@
 fitted on validation documents, of which neither members nor combiner have learned: the negative log-likelihood plus
 ``PULL / 2`` times the squared distance from w = (1, 0, ..., 0), b = 0, which is plain temperature scaling. It is vector scaling
 (Guo et al. 2017, section 4.2) with the members beside the logits. A combiner that few training documents have misled is so
-turned down, and any one member alone is within reach; with a few dozen validation documents next to nothing moves.
+turned down, and any one member alone is within reach; with a few dozen validation documents next to nothing moves, and what is
+right on all of them is no certainty yet (``calibration.unseen``).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import optimize, special
 
-from textfuse_jax.evaluation.calibration import fit_temperature
+from textfuse_jax.evaluation.calibration import fit_temperature, unseen
 
 PULL = 10.0
 """A prior of standard deviation 0.3 on each weight: what some hundred documents outweigh."""
@@ -24,10 +25,11 @@ def fit(
     logits: Float[np.ndarray, "n c"], evidence: Float[np.ndarray, "n m c"], labels: np.ndarray
 ) -> tuple[Float[np.ndarray, "1+m"], Float[np.ndarray, "c"]]:
     """Weights (of the logits, 1 / T included, then of the members) and biases; labels are classes or multi-hot."""
-    temperature = fit_temperature(logits, labels)
+    smoothing = unseen(labels, logits.shape[1])
+    temperature = fit_temperature(logits, labels, smoothing)
     x = np.concatenate([logits[:, None] / temperature, evidence], 1)
     (_, k, c), multi_label = x.shape, labels.ndim == 2
-    truth = labels if multi_label else np.eye(c)[labels]
+    truth = (1 - smoothing) * (labels if multi_label else np.eye(c)[labels]) + smoothing / (2 if multi_label else c)
     start = np.zeros(k + c)
     start[0] = 1.0
 
