@@ -5,7 +5,7 @@
 Every seed has training rows of its own, and as many validation rows as training rows (at most 2,000), on which it chooses
 learning rate (of two), strength of regularisation and epoch. Published: 0.831, 0.859, 0.875 and 0.890 with 8 to 64 rows a
 class, 0.880 with 1,000 rows, by tuned encoders.
-5 seeds; about X minutes on one core, half of it the contrastive stages of the last rows.
+5 seeds; an estimated 60 minutes of one core, half of it the contrastive stages of the last rows.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
 
 Each set with the encoder alone, Pyramid-GNN, and Pyramid-GNN with taps and words; differences are against the encoder alone
 on the same set. Tuned encoders take a run each: ``python launch.py --config=configs/graph_benchmarks.py:NAME``. Texts are cut at
-256 tokens. Published: TextGCN, TextING, BERT, best known. All training rows, 5 seeds; about X minutes
-on one core.
+256 tokens. Published: TextGCN, TextING, BERT, best known. All training rows, 5 seeds; an estimated 57 minutes
+of one core.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ The paper's model: self-attention among phrases, hybrid pooling. World and Sport
 and Sci/Tech stay; test and validation stay balanced. Remedies: balanced class weights, focal loss, balanced sampling (rarer rows
 repeated), logit adjustment. 4,000 rows at 1:1, 5 seeds, cached MiniLM features, equal steps for all; rows shrink with the ratio,
 so part of a fall is fewer rows. Rate and epoch are chosen on balanced validation rows, which real imbalance seldom grants, and
-all seeds share one thinning. About X minutes on one core.
+all seeds share one thinning. An estimated 11 minutes of one core.
 """
 
 from __future__ import annotations
