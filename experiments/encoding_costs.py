@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+from matplotlib import ticker
 
 from textfuse_jax.encoders.architecture import Architecture
 from textfuse_jax.encoders.attention import attention, saliency
@@ -114,6 +115,8 @@ def growth_figure(panels: Sequence[tuple[str, str, Sequence[int], Mapping[str, S
             ax.plot(x, y, style, color=colour, label=f"{name}, slope {slope(x, y):.2f}")
         ax.set(xscale="log", yscale="log", xlabel=below, ylabel=side)
         ax.set_xticks(x, [str(value) for value in x])
+        ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(ticker.ScalarFormatter())
         ax.minorticks_off()
         ax.grid(True, color="#E6E6E6", linewidth=0.8)
         ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
