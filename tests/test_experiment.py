@@ -10,6 +10,7 @@ import pytest
 
 from tests.launching import SMALL, assert_same_run, launch, lines, write_corpus
 from textfuse_jax import experiment
+from textfuse_jax.data.corpus import DataError
 from textfuse_jax.evaluation.records import read_predictions
 from textfuse_jax.predict import Predictor
 from textfuse_jax.training import checkpoints, setup
@@ -55,27 +56,38 @@ def test_four_devices_learn_what_one_does(corpus, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("engine", ["pmap", "fsdp"])
-def test_a_run_moves_between_engines_and_device_counts(corpus, tmp_path, engine):
-    """Four devices by jit against a run begun on four by another engine and, its end lost, gone on with on two."""
+@pytest.mark.parametrize("engine, begun, ended", [("pmap", 4, 2), ("fsdp", 4, 1), ("jit", 1, 4)])
+def test_a_run_moves_between_engines_and_device_counts(corpus, tmp_path, engine, begun, ended):
+    """Four devices by jit against a run begun by some engine and, its end lost, gone on with by jit on other devices."""
     whole = small_config(corpus)
     whole.parallel.devices = 4
     whole.data.tokens_per_batch = 512
     whole.training.checkpoint_every_steps = 2
     experiment.run(whole, tmp_path / "whole", say=quiet)
     other = copy.deepcopy(whole)
-    other.parallel.update(dict(engine="pmap") if engine == "pmap" else dict(sharding=((".", -1),)))
+    other.parallel.update({"pmap": dict(engine="pmap"), "fsdp": dict(sharding=((".", -1),)), "jit": {}}[engine])
+    other.parallel.devices = begun
     experiment.run(other, tmp_path / "moved", say=quiet)
     newest = checkpoints.all_steps(tmp_path / "moved" / "checkpoints")[-1]
     for path in (tmp_path / "moved" / "result.json", newest / "orbax.checkpoint"):
         path.unlink()
-    whole.parallel.devices = 2
+    whole.parallel.devices = ended
     said = []
     experiment.run(whole, tmp_path / "moved", resume=True, say=said.append)
-    assert any("resumed from" in line for line in said) and any(line.startswith("devices: 2 x") for line in said)
+    assert any("resumed from" in line for line in said) and any(line.startswith(f"devices: {ended} x") for line in said)
     one, two = (lines(tmp_path / name) for name in ("whole", "moved"))
     for key in ("loss", "nll"):
         np.testing.assert_allclose(*([line[key] for line in found if key in line] for found in (one, two)), rtol=1e-4)
+
+
+def test_devices_that_make_other_batches_are_named_when_a_run_is_resumed(corpus, tmp_path):
+    config = small_config(corpus)
+    config.parallel.devices, config.data.tokens_per_batch, config.training.total_epochs = 4, 128, 1
+    experiment.run(config, tmp_path / "run", say=quiet)
+    (tmp_path / "run" / "result.json").unlink()
+    config.parallel.devices = 8
+    with pytest.raises(DataError, match="here 8 of 32 tokens: they are a multiple of the devices"):
+        experiment.run(config, tmp_path / "run", resume=True, say=quiet)
 
 
 def test_packed_and_padded_rows_predict_the_same(corpus, tmp_path):
