@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from experiments.study_features import Shared
 from experiments.study_latency import latency
 from textfuse_jax.data.corpus import Corpus
 from textfuse_jax.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
@@ -30,6 +31,8 @@ Point = Mapping[str, Any]
 Measure = Callable[[sweep.Trials], Mapping[str, Any]]
 """Further facts of a trained program, for its line: name -> a value a trial; of a name with ``sample`` the first is told."""
 LATENCY_TEXTS = 64
+CUT = ("max_length", "long_documents", "window_stride", "phrase_length", "row_lengths", "packed", "eval_tokens_per_batch")
+"""Fields of ``config.data`` that the features of a text depend on, or the order in which they are computed."""
 
 
 @dataclasses.dataclass
@@ -67,6 +70,7 @@ class Materials:
         self._say, self._kept = say, kept
         self._found: collections.OrderedDict[str, setup.Material] = collections.OrderedDict()
         self._taps: dict[str, set[str]] = {}
+        self._shared: tuple[str, Shared] | None = None
         for config in configs:
             self._taps.setdefault(_key(config, seed=False), set()).update(taps_of(config.model))
 
@@ -78,11 +82,24 @@ class Materials:
                 self._found.popitem(last=False)
             joint = config.copy_and_resolve_references()
             joint.model.document_taps = tuple(sorted(self._taps[_key(config, seed=False)] | set(taps_of(config.model))))
-            self._found[key] = setup.prepare(joint, setup.load_corpus(config), self._say)
+            self._found[key] = self._prepared(joint)
         self._found.move_to_end(key)
         whole, taps = self._found[key], taps_of(config.model)
         views = {split: {tap: features[tap] for tap in taps} for split, features in whole.features.items()}
         return dataclasses.replace(whole, features=views)
+
+    def _prepared(self, config: ConfigDict) -> setup.Material:
+        """As ``setup.prepare``; behind a frozen encoder a text that an earlier corpus had is not encoded again."""
+        corpus = setup.load_corpus(config)
+        if config.encoder.mode != "cached" or config.training.pretrain != "none":
+            return setup.prepare(config, corpus, self._say)
+        without = sweep.with_fields(config, {"encoder.mode": "frozen"})
+        material = setup.prepare(without, corpus, self._say)
+        key = json.dumps([config.encoder.to_dict(), [config.data[field] for field in CUT], taps_of(config.model)])
+        if self._shared is None or self._shared[0] != key:
+            self._shared = key, Shared(config, material.encoder, self._say)
+        features = {name: self._shared[1](f"{corpus.name}-{name}", material.split(name).texts) for name in material.encoded}
+        return dataclasses.replace(material, features=features)
 
 
 def _key(config: ConfigDict, seed: bool = True) -> str:

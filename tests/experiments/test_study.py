@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from configs import quickstart
-from experiments import study, study_graphs, study_linear, study_tables, study_training
+from experiments import study, study_features, study_graphs, study_linear, study_tables, study_training
 from tests.launching import write_corpus
 from textfuse_jax.config import runlocal, validate
 from textfuse_jax.encoders.architecture import Architecture
@@ -140,3 +140,23 @@ def test_logistic_regression_on_cached_means(tmp_path):
     np.testing.assert_allclose(found.probabilities[0], model.predict_proba(scaler.transform(x["test"])), atol=1e-6)
     with pytest.raises(ValueError, match="document_taps"):
         study_linear.document_means(material, "test", ("03/document",))
+
+
+@pytest.mark.slow
+def test_texts_that_splits_share_are_encoded_once(tmp_path):
+    """In windows too; what an earlier split had comes out as if the later one had been encoded alone."""
+    base = sweep.with_fields(study.frozen(), {"data.long_documents": "windows", "encoder.cache_dir": str(tmp_path)})
+    runlocal(base)
+    encoder = setup.load_text_encoder(base, ())
+    texts = ["Oil rises. " * n + f"Item {n} of the day, said the minister." for n in (1, 9, 2, 4, 20, 3)]
+    said = []
+    shared = study_features.Shared(base, encoder, said.append)
+    for name, mine in {"first": texts[:4], "second": [texts[5], *texts[1:3], texts[4], texts[1]], "third": texts[::-2]}.items():
+        found = shared(name, mine)
+        encoded = setup.encode_split(base, encoder.tokenizer, mine)
+        whole = setup.cached_features(base, f"{name}-alone", encoder, encoded, said.append)
+        assert found.keys() == whole.keys()
+        for tap, values in whole.items():
+            np.testing.assert_allclose(found[tap].astype(np.float32), values.astype(np.float32), atol=0.02)
+    assert len(list(tmp_path.glob("first-*"))) == 2 and len(list(tmp_path.glob("second-*"))) == 2
+    assert len(list(tmp_path.glob("third-*"))) == 1  # alone
