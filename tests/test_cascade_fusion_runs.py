@@ -127,7 +127,7 @@ def test_a_run_whose_posts_a_server_rewrites_is_killed_twice_gone_on_with_and_pr
         assert {run for (run,) in answers.execute("SELECT run FROM answers")} == {str(cut)}  # whose budget they count to
     params = checkpoints.load_params(cut / "model" / "params")
     joined = next(value for name, value in params.items() if name.endswith("fusion/joined/kernel"))
-    assert joined.shape == (32 + 32 + 384, 8)  # BERT's features, words, the sentence embedding of all-MiniLM-L6-v2
+    assert joined.shape == (32 + 384, 8)  # BERT's features, the sentence embedding of all-MiniLM-L6-v2
     again = read_predictions(out)
     assert again.ids == tested.ids
     np.testing.assert_allclose(again.probabilities, tested.probabilities, atol=1e-2)  # features are float16 of bfloat16 products
