@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -46,7 +45,7 @@ class Shared:
 
     def _add(self, name: str, texts: Sequence[str]) -> None:
         encoded = setup.encode_split(self._config, self._encoder.tokenizer, texts)
-        found: dict[str, Any] = setup.cached_features(self._config, name, self._encoder, encoded, self._say)
+        found = setup.cached_features(self._config, self._encoder, {name: encoded}, self._say)[name]
         self._place |= {text: len(self._place) + i for i, text in enumerate(texts)}
         for scale, counts in encoded.counts.items():
             mine = np.bincount(encoded.example, counts, minlength=encoded.examples).astype(np.int64)  # over a text's windows
