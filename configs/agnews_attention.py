@@ -4,7 +4,8 @@
 
 z = alpha mean(h) + (1 - alpha) sum_i beta_i h_i over the phrases of the last layer, after softmax(Q K^T / sqrt(d_k)) V; alpha
 is ``model.pooling_args.alpha``: a number, "learned" or "per_dimension"; for one alpha a class set model.pooling to
-textfuse_jax.models.pooling:MeanAndAttention and model.head to textfuse_jax.models.head:PerClassMix.
+textfuse_jax.models.pooling:MeanAndAttention and model.head to textfuse_jax.models.head:PerClassMix. It is trained as
+agnews_pyramid.py is.
 
 Variants: ``:runlocal`` (seconds), ``:docstrings`` (embedded corpus), ``:scratch`` (no pretrained weights); join by commas.
 """
@@ -22,6 +23,7 @@ def get_config(arg=None):
     config.model.edges, config.model.propagate = (), ""
     config.model.pooling_args.self_attention = True
     config.model.head_args.dropout = 0.3
+    config.loss.consistency = 1.0
     config.optimizer.learning_rate = 5e-4
     config.optimizer.layer_decay = 0.9
     config.data.validation_rows = 4000

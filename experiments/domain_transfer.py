@@ -143,7 +143,8 @@ def features(config: ConfigDict, encoder: setup.TextEncoder, material: setup.Mat
 
 
 def nearest(config: ConfigDict, material: setup.Material) -> Outcome:
-    """Each document to the class whose description has the nearest mean of the last layer; no labelled row is read."""
+    """Each document to the class whose description has the nearest mean of the last layer; labels are read for the temperature
+    of the calibration error alone."""
     corpus = material.corpus
     name = pathlib.Path(config.data.path).name.removesuffix(".csv.gz")
     texts = [DESCRIPTIONS[name][label] for label in corpus.class_names]

@@ -1,34 +1,30 @@
 """What length costs: time and memory of one document of 128 to 4,096 tokens, the encoder alone and the whole of Pyramid-GNN.
 
-    python -m experiments.length_growth [--output FILE]
+    python -m experiments.length_growth [:runlocal]
 
 A document is cut into windows of 256 tokens, as ``data.long_documents = "windows"`` does, so attention grows with the number of
-windows, not with the square of the length. Both models run MiniLM; time is the median of rounds of one forward pass, memory what
-XLA says that the compiled program holds. About two minutes on 2 idle cores.
+windows, not with the square of the length. Both models run MiniLM; time is the median of 5 rounds of one forward pass, memory
+what XLA says that the compiled program holds. About two minutes on 2 idle cores.
 """
 
 from __future__ import annotations
 
 import os
-import pathlib
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 
 import jax
 import numpy as np
-from absl import app, flags
 
-from experiments.study import ENCODER_ALONE, frozen
+from experiments.study import ENCODER_ALONE, RESULTS, WORK, frozen
 from textfuse_jax.data.pipeline import evaluation_batches
 from textfuse_jax.evaluation.records import append_result, environment, hardware
 from textfuse_jax.training import setup, sweep
 
-OUTPUT = flags.DEFINE_string(
-    "output", str(pathlib.Path(__file__).parent / "results" / "length_growth.jsonl"), "file the lines go to"
-)
-ROUNDS = flags.DEFINE_integer("rounds", 5, "rounds of each length")
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
+ROUNDS = 5
 MODELS = {"encoder alone": ENCODER_ALONE, "Pyramid-GNN": {}}
 WORD = "news "
 
@@ -42,7 +38,7 @@ def config_of(model: str):
     return config
 
 
-def cost(model: str, tokens: int) -> tuple[float, float, int]:
+def cost(model: str, tokens: int, rounds: int = ROUNDS) -> tuple[float, float, int]:
     """Milliseconds, megabytes and windows of one document of so many tokens."""
     config = config_of(model)
     encoder = setup.load_text_encoder(config, ())
@@ -64,7 +60,7 @@ def cost(model: str, tokens: int) -> tuple[float, float, int]:
     held = compiled.memory_analysis()
     jax.block_until_ready(compiled(params, rows))
     times = []
-    for _ in range(ROUNDS.value):
+    for _ in range(rounds):
         start, repeats = time.perf_counter(), 0
         while repeats < 2 or time.perf_counter() - start < 0.2:
             jax.block_until_ready(compiled(params, rows))
@@ -78,28 +74,33 @@ def slope(x: Sequence[float], y: Sequence[float]) -> float:
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 
-def main(_: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
     """A line a model."""
+    if [argument.lstrip(":") for argument in arguments] not in ([], ["runlocal"]):
+        raise SystemExit("usage: python -m experiments.length_growth [:runlocal]")
+    lengths, rounds, output = (LENGTHS[:3], 1, WORK / "local") if arguments else (LENGTHS, ROUNDS, RESULTS)
     machine = environment()
     for model in MODELS:
-        found = [cost(model, tokens) for tokens in LENGTHS]
+        found = [cost(model, tokens, rounds) for tokens in lengths]
         ms, memory, windows = (list(values) for values in zip(*found))
         record = {
             "name": "length_growth",
             "model": model,
-            "tokens": list(LENGTHS),
+            "tokens": list(lengths),
             "windows": windows,
             "ms": [round(x, 2) for x in ms],
             "memory_mb": [round(x, 2) for x in memory],
-            "slope": round(slope(LENGTHS, ms), 2),
-            "slope_memory": round(slope(LENGTHS, memory), 2),
+            "slope": round(slope(lengths, ms), 2),
+            "slope_memory": round(slope(lengths, memory), 2),
+            "rounds": rounds,
             "load_average": round(os.getloadavg()[0], 1),
             "hardware": hardware(machine),
             "commit": machine["git"]["commit"],
+            "uncommitted_changes": machine["git"]["dirty"],
         }
         print(record, flush=True)
-        append_result(OUTPUT.value, record)
+        append_result(output / "length_growth.jsonl", record)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main(sys.argv[1:])

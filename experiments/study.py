@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 
 from configs import agnews_frozen
 from experiments import study_linear
+from experiments.study_latency import latency
 from experiments.study_training import Materials, Measure, Outcome, Point, joined, train_resampled, train_settings
 from textfuse_jax.config import default_config, runlocal, validate
 from textfuse_jax.data.corpus import Corpus, fingerprint
@@ -138,12 +139,21 @@ ATTENTION = {**PHRASES, "model.pooling_args.self_attention": True}
 the last layer's phrases, and the model of arXiv 2512.09444, where they first see one another."""
 
 
-def linear_rows(suffix: str = "", fields: Mapping[str, Any] | None = None, against: str = "") -> list[Setting]:
-    """The two linear rows of a table, on the data that ``fields`` name."""
+def linear_rows(
+    suffix: str = "",
+    fields: Mapping[str, Any] | None = None,
+    against: str = "",
+    published: Sequence[Mapping[str, Any] | None] = (None, None),
+) -> list[Setting]:
+    """The two linear rows of a table, on the data that ``fields`` name, and what is published beside each."""
     fields = {**(fields or {}), **ENCODER_ALONE}
+    fits = {
+        "TF-IDF + logistic regression": study_linear.tfidf,
+        "frozen encoder + logistic regression": study_linear.encoder_logreg,
+    }
     return [
-        Setting(f"TF-IDF + logistic regression{suffix}", fields, against=against, fit=study_linear.tfidf),
-        Setting(f"frozen encoder + logistic regression{suffix}", fields, against=against, fit=study_linear.encoder_logreg),
+        Setting(f"{name}{suffix}", fields, known, against, fit)
+        for (name, fit), known in zip(fits.items(), published, strict=True)
     ]
 
 
@@ -209,9 +219,11 @@ def run(
         elif resample:
             outcomes = train_resampled(config, todo, grids, held, measure, say)
         else:
-            outcomes = train_settings(config, todo, seeds, grids, held[0], measure, timing, choice, say)
+            outcomes = train_settings(config, todo, seeds, grids, held[0], measure, choice, say)
         for setting, outcome in zip(todo, outcomes):
             key = key_of(setting)
+            if timing and outcome.predictor:
+                outcome.facts["latency_ms"] = latency(outcome.predictor(), corpus.validation.texts)
             store(work / f"{setting.name}.npz", outcome.probabilities, key)
             append_result(
                 output,
@@ -220,7 +232,7 @@ def run(
                     "setting": setting.name,
                     "protocol": key,
                     "fields": plain(dict(setting.fields)),
-                    "regime": config.encoder.mode if config.encoder.checkpoint != "scratch" else "scratch",
+                    "regime": regime(config),
                     "data": {n: len(getattr(corpus, n)) for n in ("train", "validation", "test")} | {"name": corpus.name},
                     "seeds": len(outcome.probabilities),
                     "rows_of_each_seed_differ": resample,
@@ -239,6 +251,13 @@ def run(
                     **plain(outcome.facts),
                 },
             )
+
+
+def regime(config: ConfigDict) -> str:
+    """What becomes of the encoder: cached (frozen), tuned, scratch; "contrastive, cached": frozen after such a stage."""
+    if config.encoder.checkpoint == "scratch":
+        return "scratch"
+    return config.encoder.mode if config.training.pretrain == "none" else f"{config.training.pretrain}, {config.encoder.mode}"
 
 
 def _weights_are_there(config: ConfigDict, setting: Setting, say: Callable[[str], None]) -> bool:

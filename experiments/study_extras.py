@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from experiments import length_growth
 from textfuse_jax.evaluation import figures
 from textfuse_jax.evaluation.graph_drawing import DocumentGraph, draw_document_graph
 from textfuse_jax.evaluation.records import read_results
 from textfuse_jax.evaluation.report import markdown_table
+from textfuse_jax.evaluation.setting_figures import before_after, setting_lines
 
 HERE = pathlib.Path(__file__).parent
+FINDINGS = HERE / "findings"
 FIGURES = HERE.parent / "docs" / "figures"
 Line = Mapping[str, Any]
 ATTENTION = {
-    "pooling_share": ("alpha = 0", "alpha = 0.5", "self-attention, alpha = 0.5"),
+    "pooling_share": ("alpha = 0", "alpha = 0.5"),
     "baselines": ("attention-hybrid pooling",),
 }
 """Settings whose sample shows the attention of pooling rather than edges."""
@@ -27,7 +30,7 @@ def extras(name: str, lines: Sequence[Line]) -> list[str]:
     """Further blocks of a study's section."""
     blocks = samples(name, lines)
     if name == "text_length":
-        blocks += [strata_table(lines), *growth()]
+        blocks += [strata_table(lines)]
     if name == "baselines":
         blocks += calibration(name, lines)
     return blocks
@@ -69,21 +72,40 @@ def strata_table(lines: Sequence[Line]) -> str:
 
 
 def growth() -> list[str]:
-    """Time and memory of one document as it grows (``length_growth``), and the curves."""
+    """The section of ``length_growth``: time and memory of one document as it grows, and the curves; [] where it wasn't run."""
     path = HERE / "results" / "length_growth.jsonl"
     lines = list({line["model"]: line for line in read_results(path)}.values()) if path.exists() else []
     if not lines:
-        return ["What length costs: not measured (`python -m experiments.length_growth`)."]
+        return []
     rows = [
         [line["model"], *(f"{ms:.0f} / {mb:.0f}" for ms, mb in zip(line["ms"], line["memory_mb"]))]
-        + [f"{line['slope']:.2f} / {line['slope_memory']:.2f}", f"{line['load_average']}"]
+        + [f"{line['slope']:.2f} / {line['slope_memory']:.2f}"]
         for line in lines
     ]
-    header = ["ms / MB of one document", *(f"{n:,} tokens" for n in lines[0]["tokens"]), "slope", "load"]
-    figure = FIGURES / "study_text_length_growth.png"
-    series = {line["model"]: [(n, [ms]) for n, ms in zip(line["tokens"], line["ms"])] for line in lines}
-    figures.save(figures.setting_lines(series, "length of the document (tokens)", "forward pass (ms)", log=True), figure)
-    return [markdown_table(header, rows), f"![Time against length](figures/{figure.name})"]
+    header = ["ms / MB of one document", *(f"{n:,} tokens" for n in lines[0]["tokens"]), "slope"]
+    panels = {
+        title: {line["model"]: [(n, [value]) for n, value in zip(line["tokens"], line[field])] for line in lines}
+        for title, field in (("time of a forward pass (ms)", "ms"), ("memory of the program (MB)", "memory_mb"))
+    }
+    figure = FIGURES / "study_length_growth.png"
+    figures.save(setting_lines(panels, "length of the document (tokens)", "", log="xy", share=False), figure)
+    about = length_growth.__doc__.split("\n\n")
+    where = [f"load average {line['load_average']:.1f} on {line['hardware']}, commit {line['commit'][:12]}" for line in lines]
+    return [
+        "### What length costs",
+        " ".join(f"{about[0]}\n{about[-1]}".split()),
+        markdown_table(header, rows),
+        f"![Time and memory against length](figures/{figure.name})",
+        *found("length_growth"),
+        "Slope: of the line through the logarithms, 1 where cost grows as length. "
+        f"Measured with {'; '.join(dict.fromkeys(where))}; `python -m experiments.length_growth`.",
+    ]
+
+
+def found(name: str) -> list[str]:
+    """The findings of a study, where they are written."""
+    path = FINDINGS / f"{name}.md"
+    return ["**Found.** " + path.read_text(encoding="utf-8").strip()] if path.exists() else []
 
 
 def calibration(name: str, lines: Sequence[Line]) -> list[str]:
@@ -93,5 +115,5 @@ def calibration(name: str, lines: Sequence[Line]) -> list[str]:
         return []
     figure = FIGURES / f"study_{name}_calibration.png"
     values = [(line["test"]["ece"], line["ece_after_temperature"]) for line in known]
-    figures.save(figures.before_after([line["setting"] for line in known], values, "expected calibration error on test"), figure)
+    figures.save(before_after([line["setting"] for line in known], values, "expected calibration error on test"), figure)
     return [f"![Calibration before and after temperature scaling](figures/{figure.name})"]

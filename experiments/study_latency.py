@@ -12,44 +12,47 @@ from ml_collections import ConfigDict
 
 from textfuse_jax.data.pipeline import evaluation_batches
 from textfuse_jax.training import setup
-from textfuse_jax.training.inference import predict_logits
+from textfuse_jax.training.inference import predict_logits, to_probabilities
 from textfuse_jax.training.parallel import make_mesh
 from textfuse_jax.training.step import flatten, unflatten
 
 BATCHES = (1, 64)
 REPEATS = 7
+Predict = Callable[[Sequence[str]], np.ndarray]
+"""Texts -> probabilities [n, c]."""
 
 
-def latency(
-    config: ConfigDict, material: setup.Material, params: dict[str, Any], texts: Sequence[str], sizes: Sequence[int] = BATCHES
-) -> dict[str, float]:
-    """Milliseconds a text for each batch size, the median of ``REPEATS`` rounds over other texts.
+def predictor(config: ConfigDict, encoder: setup.TextEncoder, params: dict[str, Any], classes: int) -> Predict:
+    """A trained model of one label a document, from text on; on cached features the frozen encoder runs too.
 
     Args:
-      config: of the model; on cached features the frozen encoder runs too.
-      material: whose tokenizer and encoder are used.
-      params: trained parameters, flat, of one trial.
-      texts: at least as many as the largest batch, else the batch is what is there.
+      config: of the model.
+      encoder: its tokenizer and architecture; where features were cached its weights too.
+      params: all others, flat, of one trial.
     """
-    classes, cached = len(material.corpus.class_names), config.encoder.mode == "cached"
-    encoder = setup.load_text_encoder(config, ()) if cached else material.encoder  # with the layers that this model reads
-    model = setup.make_model(config, encoder.architecture, classes, "frozen" if cached else None)
+    cached = config.encoder.mode == "cached"
     params = params | (flatten({"encoder": encoder.params}) if cached else {})
+    model = setup.make_model(config, encoder.architecture, classes, "frozen" if cached else None)
     forward = jax.jit(lambda params, rows: setup.predictor(model)(unflatten(params), rows)[0])
     params, mesh, longest = jax.device_put(params), make_mesh(1), max(config.data.row_lengths)
 
-    def predict(batch: Sequence[str]) -> np.ndarray:
-        encoded = setup.encode_split(config, encoder.tokenizer, batch)
-        tokens = longest if len(batch) == 1 else config.data.eval_tokens_per_batch
+    def predict(texts: Sequence[str]) -> np.ndarray:
+        encoded = setup.encode_split(config, encoder.tokenizer, texts)
+        tokens = longest if len(texts) == 1 else config.data.eval_tokens_per_batch
         batches = evaluation_batches(
-            encoded, np.zeros(len(batch), np.int32), row_lengths=config.data.row_lengths, tokens_per_batch=tokens, prefetch=0
+            encoded, np.zeros(len(texts), np.int32), row_lengths=config.data.row_lengths, tokens_per_batch=tokens, prefetch=0
         )
-        return predict_logits(forward, params, batches, len(batch), classes, mesh)
+        return to_probabilities(predict_logits(forward, params, batches, len(texts), classes, mesh), False)
 
+    return predict
+
+
+def latency(predict: Predict, texts: Sequence[str], sizes: Sequence[int] = BATCHES) -> dict[str, float]:
+    """Milliseconds a text for each batch size; ``texts``: at least as many as the largest, else the batch is what is there."""
     return {str(size): milliseconds(predict, texts, size) for size in sizes}
 
 
-def milliseconds(predict: Callable[[Sequence[str]], Any], texts: Sequence[str], size: int, repeats: int = REPEATS) -> float:
+def milliseconds(predict: Predict, texts: Sequence[str], size: int, repeats: int = REPEATS) -> float:
     """Median over ``repeats`` of the time that ``predict`` takes for ``size`` texts, in milliseconds a text.
 
     One text a call: another each time, all seen once before, so that nothing compiles on the clock.

@@ -5,9 +5,10 @@ Both choose their strength of regularisation on validation and draw nothing at r
 
 from __future__ import annotations
 
+import functools
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from experiments.study_training import Outcome
+from experiments.study_latency import Predict, predictor
+from experiments.study_training import Outcome, calibrated
 from textfuse_jax.data.corpus import Corpus
 from textfuse_jax.evaluation.metrics import selection_metrics
 from textfuse_jax.evaluation.reference import tfidf_logreg
@@ -29,8 +31,10 @@ STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 def tfidf(config: ConfigDict, material: setup.Material) -> Outcome:
     """TF-IDF of words and word pairs with logistic regression: ``evaluation.reference``."""
     found = tfidf_logreg(material.corpus)
-    facts = {"chosen": [{"C": found["C"]}], "parameters": found["features"] * len(material.corpus.class_names)}
-    return outcome_of(material.corpus, found["validation_probabilities"], found["test_probabilities"], found["seconds"], facts)
+    classes = len(material.corpus.class_names)
+    facts = {"chosen": [{"C": found["C"]}], "parameters": (found["features"] + 1) * classes}
+    held, test = found["validation_probabilities"], found["test_probabilities"]
+    return outcome_of(material.corpus, held, test, found["seconds"], facts, lambda: found["predict"])
 
 
 def encoder_logreg(config: ConfigDict, material: setup.Material) -> Outcome:
@@ -40,11 +44,26 @@ def encoder_logreg(config: ConfigDict, material: setup.Material) -> Outcome:
     ``config.training.select_by`` on validation.
     """
     means = {split: document_means(material, split, config.model.document_taps) for split in ("train", "validation", "test")}
-    return logistic(means, material.corpus, config.training.select_by)
+
+    def behind_encoder(kernel: np.ndarray, bias: np.ndarray) -> Predict:
+        params = {"head/logits/kernel": kernel, "head/logits/bias": bias}
+        return predictor(config, material.encoder, params, len(bias))
+
+    return logistic(means, material.corpus, config.training.select_by, behind_encoder)
 
 
-def logistic(means: Mapping[str, np.ndarray], corpus: Corpus, metric: str) -> Outcome:
-    """Logistic regression on the vectors [n, d] of the documents of each split of a corpus; ``metric`` chooses C."""
+def logistic(
+    means: Mapping[str, np.ndarray],
+    corpus: Corpus,
+    metric: str,
+    predictor_of: Callable[[np.ndarray, np.ndarray], Predict] | None = None,
+) -> Outcome:
+    """Logistic regression on the vectors [n, d] of the documents of each split of a corpus.
+
+    Args:
+      metric: on validation, chooses C.
+      predictor_of: makes what is timed, of a kernel [d, c] and a bias [c] for the vectors as they are.
+    """
     start, best = time.perf_counter(), None
     scaler = StandardScaler().fit(means["train"])
     x = {split: scaler.transform(values) for split, values in means.items()}
@@ -60,7 +79,16 @@ def logistic(means: Mapping[str, np.ndarray], corpus: Corpus, metric: str) -> Ou
     _, strength, model = best
     held, test = (_whole(model, x[split], len(corpus.class_names)) for split in ("validation", "test"))
     facts = {"chosen": [{"C": strength}], "parameters": model.coef_.size + model.intercept_.size}
-    return outcome_of(corpus, held, test, time.perf_counter() - start, facts)
+    seconds = time.perf_counter() - start
+    whole = predictor_of and len(model.coef_) == len(corpus.class_names)  # two classes have one vector, a class without rows none
+    made = functools.partial(predictor_of, *unscaled(model, scaler)) if whole else None
+    return outcome_of(corpus, held, test, seconds, facts, made)
+
+
+def unscaled(model: LogisticRegression, scaler: StandardScaler) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel [d, c] and bias [c], float32, that give from vectors as they are what the model gives from scaled ones."""
+    kernel = (model.coef_ / scaler.scale_).T
+    return kernel.astype(np.float32), (model.intercept_ - scaler.mean_ @ kernel).astype(np.float32)
 
 
 def document_means(material: setup.Material, split: str, taps: tuple[str, ...]) -> np.ndarray:
@@ -87,8 +115,18 @@ def _whole(model: LogisticRegression, x: np.ndarray, classes: int) -> np.ndarray
     return probabilities
 
 
-def outcome_of(corpus: Corpus, held: np.ndarray, test: np.ndarray, seconds: float, facts: dict[str, Any]) -> Outcome:
-    """What a model that draws nothing at random came to, from its probabilities of validation and test."""
+def outcome_of(
+    corpus: Corpus,
+    held: np.ndarray,
+    test: np.ndarray,
+    seconds: float,
+    facts: dict[str, Any],
+    made: Callable[[], Predict] | None = None,
+) -> Outcome:
+    """What a model that draws nothing at random came to, from its probabilities of validation and test; ``made``: see
+    ``Outcome.predictor``."""
     scores = selection_metrics(corpus.validation.labels, held)
     facts = facts | {"seconds_a_trial": round(seconds, 1), "diverged": 0, "trials_together": 1}
-    return Outcome(test[None], {m: [scores[m]] for m in ("accuracy", "f1_macro", "nll")}, facts)
+    logits = (np.log(np.clip(p, 1e-12, 1))[None] for p in (held, test))
+    facts |= calibrated(*logits, corpus)
+    return Outcome(test[None], {m: [scores[m]] for m in ("accuracy", "f1_macro", "nll")}, facts, made)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -10,32 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from experiments.study_extras import FIGURES, extras
+from experiments.study_extras import FIGURES, extras, found, growth
+from experiments.study_figures import draw, recalls
 from experiments.tuned import ROWS, names_of
 from textfuse_jax.evaluation import figures
 from textfuse_jax.evaluation.records import read_results
 from textfuse_jax.evaluation.report import markdown_table
 
 HERE = pathlib.Path(__file__).parent
-FINDINGS = HERE / "findings"
 Line = Mapping[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Curve:
-    """How a study is drawn as lines; studies without one are drawn as rows of dots.
-
-    Attributes:
-      x: field of the config on the x axis.
-      xlabel: its name and unit.
-      series: name of the line that a setting belongs to.
-      log: logarithmic x axis.
-    """
-
-    x: str
-    xlabel: str
-    series: Callable[[Line], str] = lambda line: "all"
-    log: bool = True
 
 
 TITLES = {
@@ -52,17 +34,6 @@ TITLES = {
     "backbone": "Which encoder",
     "domain_transfer": "From one domain to others",
 }
-CURVES = {
-    "learning_rate": Curve("optimizer.learning_rate", "learning rate"),
-    "hidden_size": Curve("model.width", "hidden size", lambda line: f"{line['data']['train']:,} rows"),
-    "data_efficiency": Curve("data.train_rows", "training rows", lambda line: line["setting"].rsplit(", ", 1)[0]),
-}
-
-
-def found(name: str) -> list[str]:
-    """The findings of a study, where they are written."""
-    path = FINDINGS / f"{name}.md"
-    return ["**Found.** " + path.read_text(encoding="utf-8").strip()] if path.exists() else []
 
 
 def section(name: str, path: pathlib.Path) -> str:
@@ -84,20 +55,20 @@ def section(name: str, path: pathlib.Path) -> str:
         key: ", ".join(sorted({str(line[key])[: 12 if key == "commit" else None] for line in lines}))
         for key in ("hardware", "commit")
     }
-    varies = (
-        "their training rows, initial weights and dropout"
-        if lines[0]["rows_of_each_seed_differ"]
-        else "initial weights and dropout"
-    )
+    own_rows = [line["rows_of_each_seed_differ"] for line in lines]
+    varies = "initial weights and dropout"
+    if any(own_rows):
+        varies = f"their training rows{'' if all(own_rows) else ' (not of all settings)'}, {varies}"
     timing = (
-        "ms a text: from text to probabilities, frozen encoder included, one by one and 64 at a time. "
+        "ms a text: from text to probabilities, frozen encoder included, one by one and 64 at a time, median of 7. "
         if any("latency_ms" in line for line in lines)
         else ""
     )
     parts.append(
         f"{max(line['seeds'] for line in lines)} seeds, which differ in {varies}; intervals and p draw seeds and documents. "
-        "The rate (`chosen`) is the best of a grid on validation. s a trial: training with its evaluations, without compilation, "
-        f"trials side by side. {timing}Load average {loads(lines)} on {told['hardware']}. "
+        "The rate (`chosen`) is the best of a grid on validation. Training: a seed's share of trials side by side, their "
+        "evaluations included, without compilation and without the features of a frozen encoder, which are extracted once; of a "
+        f"tuned encoder's run the steps alone. {timing}Load average {loads(lines)} on {told['hardware']}. "
         f"Commit {told['commit']}; `python -m experiments.{name}`."
     )
     return "\n\n".join(parts)
@@ -134,12 +105,12 @@ def table(lines: list[Line], missing: Sequence[str] = ()) -> str:
     }
     second: dict[str, Callable[[Line], str]] = {"setting": lambda line: line["setting"]}
     for name, metric in {
-        "precision": "precision_macro",
-        "recall": "recall_macro",
+        "macro-precision": "precision_macro",
+        "macro-recall": "recall_macro",
         "AUC": "auc_ovr",
-        "NLL": "nll",
-        "Brier": "brier",
     }.items():
+        second[name] = lambda line, metric=metric: spread(line["test"].get(metric, []))
+    for name, metric in {"NLL": "nll", "Brier": "brier"}.items():
         second[name] = lambda line, metric=metric: mean(line["test"].get(metric))
     second["ECE, after temperature"] = lambda line: (
         f"{mean(line['test'].get('ece'), 3)}, {mean(line.get('ece_after_temperature'), 3)}"
@@ -156,8 +127,8 @@ def table(lines: list[Line], missing: Sequence[str] = ()) -> str:
         )
     second |= {
         "chosen": choice,
-        "parameters": lambda line: f"{line['parameters']:,}",
-        "s a trial": lambda line: f"{line['seconds_a_trial']:.1f}",
+        "trained parameters": lambda line: f"{line['parameters']:,}",
+        "training, s a seed": lambda line: f"{line['seconds_a_trial']:.1f}",
     }
     if any("latency_ms" in line for line in lines):
         second["ms a text, 1 / 64"] = speed
@@ -186,15 +157,11 @@ def choice(line: Line) -> str:
 
 
 def speed(line: Line) -> str:
-    """Milliseconds a text, one by one and 64 at a time."""
-    return " / ".join(f"{ms:.1f}" for ms in line["latency_ms"].values()) if "latency_ms" in line else "not measured"
-
-
-def recalls(line: Line) -> list[list[float]]:
-    """Recall of each seed, of the first half of the classes and of the second."""
-    values = np.array(list(line["recall"].values()))
-    half = len(values) // 2
-    return [list(values[:half].mean(0)), list(values[half:].mean(0))]
+    """Milliseconds a text, one by one and 64 at a time; the hardware where it isn't that of the training."""
+    if "latency_ms" not in line:
+        return "not measured"
+    where = line.get("latency_hardware", line["hardware"])
+    return " / ".join(f"{ms:.1f}" for ms in line["latency_ms"].values()) + (f" ({where})" if where != line["hardware"] else "")
 
 
 def spread(values: list[float]) -> str:
@@ -220,38 +187,18 @@ def told(published: Mapping[str, Any] | None) -> str:
     return f"{numbers} ({published['source']})"
 
 
-def draw(name: str, lines: list[Line]):
-    """The study's figure."""
-    if name == "imbalance":
-        series: dict[str, list] = {}
-        for line in lines:
-            remedy = line["setting"].split(", ")[1]
-            series.setdefault(remedy, []).append((line["fields"]["data.imbalance"], recalls(line)[0]))
-        return figures.setting_lines(series, "majority : minority", "recall of the minority classes (sd over seeds)")
-    if name in CURVES:
-        curve, series = CURVES[name], {}
-        for line in lines:
-            if curve.x in line["fields"]:
-                series.setdefault(curve.series(line), []).append((line["fields"][curve.x], line["test"]["accuracy"]))
-        return figures.setting_lines(series, curve.xlabel, "test accuracy (mean, sd over seeds)", log=curve.log)
-    return figures.setting_dots(
-        [line["setting"] for line in lines],
-        [line["test"]["accuracy"] for line in lines],
-        [line["accuracy_ci95"] for line in lines],
-        "test accuracy",
-        lines[0]["reference"],
-    )
-
-
 def sections() -> list[str]:
     """A section for each study that was run; the others say that they were not."""
-    found, missing = ["## Studies"], []
-    for name in TITLES:
+    parts, missing = ["## Studies"], []
+    for name, title in TITLES.items():
         path = HERE / "results" / f"{name}.jsonl"
         if path.exists() and newest(path):
-            found.append(section(name, path))
+            parts.append(section(name, path))
         else:
-            missing.append(f"`experiments.{name}` ({TITLES[name]})")
+            missing.append(f"`experiments.{name}` ({title})")
+    parts += (cost := growth())
+    if not cost:
+        missing.append("`experiments.length_growth` (What length costs)")
     if missing:
-        found.append(f"Not run: {'; '.join(missing)}.")
-    return found if len(found) > 1 else []
+        parts.append(f"Not run: {'; '.join(missing)}.")
+    return parts if len(parts) > 1 else []

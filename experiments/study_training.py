@@ -18,7 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.study_features import Shared
-from experiments.study_latency import latency
+from experiments.study_latency import Predict, predictor
 from textfuse_jax.data.corpus import Corpus
 from textfuse_jax.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
 from textfuse_jax.models.classifier import taps_of
@@ -30,7 +30,6 @@ Point = Mapping[str, Any]
 """Config field -> value: one choice of a grid."""
 Measure = Callable[[sweep.Trials], Mapping[str, Any]]
 """Further facts of a trained program, for its line: name -> a value a trial; of a name with ``sample`` the first is told."""
-LATENCY_TEXTS = 64
 CUT = ("max_length", "long_documents", "window_stride", "phrase_length", "row_lengths", "packed", "eval_tokens_per_batch")
 """Fields of ``config.data`` that the features of a text depend on, or the order in which they are computed."""
 
@@ -43,18 +42,24 @@ class Outcome:
       probabilities: of the test documents [seeds, n, c]; one row where nothing is drawn at random.
       validation: metric -> its value for each seed.
       facts: what else the setting's line tells.
+      predictor: makes what predicts with the first seed's weights, to be timed; None: it isn't.
     """
 
     probabilities: np.ndarray
     validation: dict[str, list[float | None]]
     facts: dict[str, Any]
+    predictor: Callable[[], Predict] | None = None
 
 
 def joined(outcomes: Sequence[Outcome]) -> Outcome:
-    """One outcome of several fits, each of training rows of its own."""
+    """One outcome of several fits, each of training rows of its own: lists of facts end to end, of others the first's."""
     validation = {m: [v for one in outcomes for v in one.validation[m]] for m in outcomes[0].validation}
-    facts = outcomes[0].facts | {"chosen": [choice for one in outcomes for choice in one.facts["chosen"]]}
-    return Outcome(np.concatenate([one.probabilities for one in outcomes]), validation, facts)
+    facts = outcomes[0].facts | {
+        name: [v for one in outcomes for v in one.facts[name]]
+        for name, known in outcomes[0].facts.items()
+        if isinstance(known, list)
+    }
+    return Outcome(np.concatenate([one.probabilities for one in outcomes]), validation, facts, outcomes[0].predictor)
 
 
 class Materials:
@@ -115,7 +120,6 @@ def train_settings(
     grids: Sequence[Sequence[Point]],
     material: setup.Material,
     measure: Measure | None,
-    timing: bool,
     choice: float,
     say: Callable[[str], None],
 ) -> list[Outcome]:
@@ -125,7 +129,6 @@ def train_settings(
       config: what they have in common.
       settings: ``study.Setting``s that differ in traced fields.
       grids: of each setting the points to choose from; () where nothing is chosen.
-      timing: whether ``timed`` is told.
       choice: share of its steps that a trial of the grid takes.
     """
     fields = _fields(config, settings, grids)
@@ -162,8 +165,10 @@ def train_settings(
         }
         facts |= {fact: values[i * seeds] if fact.startswith("sample") else values[mine] for fact, values in found.items()}
         facts |= calibrated(held[mine], logits[mine], material.corpus)
-        facts |= timed(config, program, i * seeds, material) if timing else {}
-        outcomes.append(Outcome(to_probabilities(logits[mine], material.corpus.multi_label), _validation(results[mine]), facts))
+        told = to_probabilities(logits[mine], material.corpus.multi_label), _validation(results[mine]), facts
+        own, classes = sweep.with_fields(config, settings[i].fields), len(material.corpus.class_names)
+        made = functools.partial(predictor, own, material.encoder, program.weights_of(i * seeds), classes)
+        outcomes.append(Outcome(*told, made))
     return outcomes
 
 
@@ -222,12 +227,6 @@ def best_of(tried: Sequence[Mapping[str, Any]], metric: str) -> Mapping[str, Any
     """The entry with the best ``metric``; the first wins a tie, one that diverged before its first evaluation loses."""
     sign = -1 if metric == "nll" else 1
     return max(tried, key=lambda one: sign * one[metric] if metric in one else -np.inf)
-
-
-def timed(config: ConfigDict, program: sweep.Trials, trial: int, material: setup.Material) -> dict[str, Any]:
-    """Milliseconds a text of one trial's model from text to probabilities, the encoder included."""
-    texts = material.corpus.validation.texts[:LATENCY_TEXTS]
-    return {"latency_ms": latency(config, material, program.weights_of(trial), texts)}
 
 
 def calibrated(held: np.ndarray, test: np.ndarray, corpus: Corpus) -> dict[str, list[float]]:

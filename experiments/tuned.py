@@ -1,32 +1,39 @@
 """Rows of the studies' tables whose encoder is tuned: a run each, one after another, resumable, recorded as they end.
 
-    TEXTFUSE_DATA=DIR nohup python -m experiments.tuned [STUDY ...] &
+    TEXTFUSE_DATA=DIR nohup python -m experiments.tuned [STUDY ...] [:runlocal] &
 
 Runs what isn't recorded yet, of all studies or of those named (baselines, data_efficiency, graph_benchmarks), by ``launch``'s own
 function in runs/tuned; stop it by SIGTERM and start it again. A row is appended to the study's JSON lines after each seed,
-with all the seeds there are by then, and regime "tuned". The whole list takes days on 2 idle cores; the lists are in the
-order in which results are wanted.
+with all the seeds there are by then, and regime "tuned". The lists are in the order in which results are wanted: 8,000 rows of AG
+News (24 minutes a run on 2 cores for two passes a step), the text-graph sets, few rows, all rows of AG News (49 minutes a run).
+The whole list takes days on 2 idle cores.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import json
 import os
 import pathlib
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.graph_benchmarks import published
-from experiments.study import RESULTS, WORK, compared, scores, store, strata
-from textfuse_jax.evaluation.records import append_result, plain, read_predictions, read_results
-from textfuse_jax.experiment import EXIT_INTERRUPTED, Interrupted, run
-from textfuse_jax.training import setup, sweep
+from experiments import data_efficiency
+from experiments.baselines import ATTENTION_PAPER, PYRAMID_PAPER
+from experiments.graph_benchmarks import PUBLISHED, published
+from experiments.study import NO_GRAPH, RESULTS, WORK, compared, scores, store, strata
+from experiments.study_latency import latency, predictor
+from textfuse_jax.config import runlocal
+from textfuse_jax.evaluation.records import append_result, environment, hardware, plain, read_predictions, read_results
+from textfuse_jax.experiment import EXIT_INTERRUPTED, Interrupted, config_of, run
+from textfuse_jax.training import export, setup, sweep
 
 FOLDER = pathlib.Path("runs") / "tuned"
 
@@ -40,8 +47,10 @@ class Row:
       name: of the row; unique in the study.
       config: file in configs, with its argument: ``"graph_benchmarks:r8"``.
       fields: config field -> value, on top of it.
-      against: the setting that it is compared with.
+      against: the row or setting of the study that it is compared with; rows come after those.
       published: as in ``study.Setting``.
+      resample: whether each seed has training and validation rows of its own.
+      small: a smoke run, recorded elsewhere.
     """
 
     study: str
@@ -50,18 +59,21 @@ class Row:
     fields: Mapping[str, Any]
     against: str
     published: Mapping[str, Any] | None = None
+    resample: bool = False
+    small: bool = False
 
     def at(self, seed: int) -> ConfigDict:
         """The config of one of its runs."""
         name, _, argument = self.config.partition(":")
         config = importlib.import_module(f"configs.{name}").get_config(argument or None)
-        return sweep.with_fields(config, {**self.fields, "seed": seed, "data.seed": 0, "evaluation.graphs": 0})
+        own = {"seed": seed, "data.seed": seed if self.resample else 0, "evaluation.graphs": 0}
+        config = sweep.with_fields(config, {**self.fields, **own})
+        if self.small:
+            runlocal(config)
+        return config
 
 
-ALONE = {"model.pyramid": "", "model.document_taps": ("06/document",), "model.propagate": "", "model.edges": ()}
-PYRAMID = {"accuracy": 0.913, "f1_macro": 0.905, "auc_ovr": 0.947, "precision_macro": 0.908, "source": "arXiv 2511.05752"}
-ATTENTION = {"precision_macro": 0.90, "recall_macro": 0.88, "f1_macro": 0.89, "auc_ovr": 0.94, "source": "arXiv 2512.09444"}
-EIGHT = {"data.train_rows": 8000}
+ALONE = {"model.pyramid": "", "model.document_taps": ("06/document",), **NO_GRAPH}
 CLS = {
     "model.pyramid": "textfuse_jax.models.pyramid:Single",
     "model.pyramid_args": {"width": None},
@@ -70,43 +82,62 @@ CLS = {
     "model.pooling": "textfuse_jax.models.pooling:First",
     "model.pooling_args": {},
     "model.document_taps": (),
-    "model.propagate": "",
-    "model.edges": (),
+    **NO_GRAPH,
 }
-MEAN = "BERT-style fine-tuning, mean of the last layer"
+EIGHT = {"data.train_rows": 8000}
+ALL = {**data_efficiency.WHOLE, "loss.consistency": 0.0, "training.total_epochs": 2, "training.average_decay": 0.99}
+"""All rows that hold title and description, one pass a step: what two cores can do in an hour."""
+MODELS = {
+    "BERT-style fine-tuning, mean of the last layer": ("agnews_pyramid", ALONE, None),
+    "BERT-style fine-tuning, [CLS]": ("agnews_pyramid", CLS, None),
+    "attention-hybrid pooling, tuned": ("agnews_attention", {}, ATTENTION_PAPER),
+    "Pyramid-GNN, tuned": ("agnews_pyramid", {}, PYRAMID_PAPER),
+}
+MEAN = next(iter(MODELS))
+DISTILBERT = {"accuracy": 0.934, "source": "DistilBERT, all 120,000 rows"}
+
+
+def _main_table(fields: Mapping[str, Any], end: str = "") -> list[Row]:
+    return [
+        Row("baselines", name + end, config, {**own, **fields}, MEAN + end, DISTILBERT if end and name == MEAN else paper)
+        for name, (config, own, paper) in MODELS.items()
+        if name == MEAN or not end or paper  # [CLS] has one size
+    ]
 
 
 def _benchmarks(name: str) -> list[Row]:
     config, against = f"graph_benchmarks:{name}", f"{name}, encoder alone, tuned"
-    lexical = {"model.lexical": ""}
+    bert = {"accuracy": PUBLISHED[name]["BERT"], "source": "BERT, tuned"} if "BERT" in PUBLISHED[name] else None
     return [
-        Row("graph_benchmarks", against, config, {**ALONE, **lexical}, against),
+        Row("graph_benchmarks", against, config, {**ALONE, "model.lexical": ""}, against, bert),
         Row("graph_benchmarks", f"{name}, whole method, tuned", config, {}, against, published(name)),
     ]
 
 
+def _efficiency(rows: int, epochs: int = 0) -> list[Row]:
+    """The encoder alone and Pyramid-GNN with so many rows; without ``epochs`` these are the runs of the main table."""
+    fields = dict(EIGHT if rows == 8000 else ALL)
+    if epochs:  # as in data_efficiency: few validation rows tell a model by its likelihood
+        fields = data_efficiency.data_of(rows) | {"training.total_epochs": epochs, "training.select_by": "nll"}
+    end, known = data_efficiency.suffix(rows), data_efficiency.published(rows)
+    return [
+        Row("data_efficiency", name + end, "agnews_pyramid", own | fields, f"encoder alone, tuned{end}", known, bool(epochs))
+        for name, own in (("encoder alone, tuned", ALONE), ("Pyramid-GNN, tuned", {}))
+    ]
+
+
 ROWS = [
-    Row("baselines", MEAN, "agnews_pyramid", {**EIGHT, **ALONE}, MEAN),
-    Row("baselines", "BERT-style fine-tuning, [CLS]", "agnews_pyramid", {**EIGHT, **CLS}, MEAN),
-    Row("baselines", "attention-hybrid pooling, tuned", "agnews_attention", EIGHT, MEAN, ATTENTION),
-    Row("baselines", "Pyramid-GNN, tuned", "agnews_pyramid", EIGHT, MEAN, PYRAMID),
+    *_main_table(EIGHT),
+    *_efficiency(8000),
     *(row for name in ("r8", "mr", "ohsumed", "20newsgroups", "trec") for row in _benchmarks(name)),
-    *(
-        Row(
-            "data_efficiency",
-            f"Pyramid-GNN, tuned, {rows:,} rows",
-            "agnews_pyramid",
-            {"data.train_rows": rows, "data.validation_rows": min(rows, 2000), "training.total_epochs": epochs},
-            f"encoder alone, {rows:,} rows",
-            published,
-        )
-        for rows, epochs, published in (
-            (1000, 8, {"accuracy": 0.880, "source": "SetFit, MiniLM"}),
-            (4000, 4, None),
-            (256, 20, {"accuracy": 0.890, "source": "best of SetFit, RoBERTa-large, PERFECT"}),
-        )
-    ),
+    *_efficiency(1000, 8),
+    *_efficiency(4000, 4),
+    *_efficiency(256, 20),
+    *_efficiency(32, 40),
+    *_main_table(ALL, ", all rows"),
+    *_efficiency(data_efficiency.ALL),
 ]
+"""In the order in which results are wanted."""
 SEEDS = 5
 
 
@@ -118,23 +149,23 @@ def record(row: Row) -> dict[str, Any] | None:
     results = [json.loads((folder / "result.json").read_text()) for folder in folders]
     corpus = setup.load_corpus(row.at(0))
     ours = np.stack([read_predictions(folder / "predictions.csv").probabilities for folder in folders])
-    store(WORK / row.study / f"{row.name}.npz", ours, "")  # what other tuned rows are compared with
-    kept = WORK / row.study / f"{row.against}.npz"
-    difference = {}
-    if kept.exists():
-        reference = np.load(kept)["probabilities"]
-        if reference.shape[1:] == ours.shape[1:]:  # as many of its seeds as there are of ours
-            store(WORK / "tuned" / "reference.npz", reference[: len(ours)], "")
-            difference = compared(corpus.test.labels, ours, WORK / "tuned" / "reference.npz")
+    work = WORK / ("local" if row.small else "") / row.study
+    store(work / f"{row.name}.npz", ours, "")  # what other tuned rows are compared with
+    kept, difference = work / f"{row.against}.npz", {}
+    if kept.exists():  # as many of its seeds as there are of ours
+        store(WORK / "tuned" / "reference.npz", np.load(kept)["probabilities"][: len(ours)], "")
+        difference = compared(corpus.test.labels, ours, WORK / "tuned" / "reference.npz")
+    else:
+        print(f"{row.name}: not compared, {kept} isn't there", flush=True)
     last = results[-1]
     line = {
         "study": row.study,
         "setting": row.name,
-        "fields": plain(dict(row.fields)) | {"config": row.config},
+        "fields": fields_of(row),
         "regime": "tuned",
         "data": {name: last["data"][name] for name in ("name", "train", "validation", "test")},
         "seeds": len(ours),
-        "rows_of_each_seed_differ": False,
+        "rows_of_each_seed_differ": row.resample,
         "validation": {m: [r["validation"].get(m) for r in results] for m in ("accuracy", "f1_macro", "nll")},
         **scores(corpus, ours),
         "strata": strata(corpus, ours),
@@ -150,24 +181,48 @@ def record(row: Row) -> dict[str, Any] | None:
         "temperature": [r["calibration"]["temperature"] for r in results],
         "test_split_read": "once, by the best weights on validation of each seed",
         "fingerprint": last["fingerprint"],
-        "hardware": last["hardware"],
+        "hardware": ", ".join(sorted({r["hardware"] for r in results})),
         "load_average": round(os.getloadavg()[0], 1),
         "commit": last["commit"],
+        **(timed(folders[-1], corpus.validation.texts) if row.study == "baselines" else {}),
     }
-    append_result(RESULTS / f"{row.study}.jsonl", line)
+    append_result(results_of(row), line)
     return line
 
 
+def timed(folder: pathlib.Path, texts: Sequence[str]) -> dict[str, Any]:
+    """Milliseconds a text of a finished run, on this machine; nothing where its model isn't kept here."""
+    if not (folder / "model" / "model.json").exists():
+        return {}
+    model = export.load(folder / "model")
+    encoder = setup.TextEncoder(model.tokenizer, model.architecture, None, "")
+    predict = predictor(config_of(model.config), encoder, model.params, len(model.class_names))
+    return {"latency_ms": latency(predict, texts), "latency_hardware": hardware(environment())}
+
+
+def fields_of(row: Row) -> dict[str, Any]:
+    """What names the row's runs: its config and the fields on top of it."""
+    return plain(dict(row.fields)) | {"config": row.config} | ({"data.seed": "each its own"} if row.resample else {})
+
+
 def folder_of(row: Row, seed: int) -> pathlib.Path:
-    """Where a run of the row lies."""
-    return FOLDER / row.study / row.name.replace(" ", "_").replace(",", "") / str(seed)
+    """Where a run of the row lies; rows of several studies share those that are the same."""
+    told = json.dumps(fields_of(row), sort_keys=True)
+    name = f"{row.config.replace(':', '_')}_{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+    return FOLDER / ("local" if row.small else "") / name / str(seed)
+
+
+def results_of(row: Row) -> pathlib.Path:
+    """The file that the row's lines are appended to."""
+    return (WORK / "local" if row.small else RESULTS) / f"{row.study}.jsonl"
 
 
 def recorded(row: Row) -> int:
     """How many seeds the newest line of the row has."""
-    path = RESULTS / f"{row.study}.jsonl"
-    lines = [line for line in read_results(path) if line["setting"] == row.name] if path.exists() else []
-    return lines[-1]["seeds"] if lines else 0
+    path = results_of(row)
+    known = read_results(path) if path.exists() else []
+    mine = [line for line in known if line["setting"] == row.name and line["fields"] == fields_of(row)]
+    return mine[-1]["seeds"] if mine else 0
 
 
 def names_of(study: str) -> list[str]:
@@ -177,22 +232,31 @@ def names_of(study: str) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Runs and records; returns the exit code."""
+    names = [argument for argument in arguments if argument.lstrip(":") != "runlocal"]
     known = sorted({row.study for row in ROWS})
-    if wrong := [name for name in arguments if name not in known]:
+    if wrong := [name for name in names if name not in known]:
         print(f"error: {wrong[0]!r} has no tuned rows; there are {', '.join(known)}", file=sys.stderr)
         return 2
-    mine = [row for row in ROWS if not arguments or row.study in arguments]
-    for seed in range(SEEDS):  # first a seed of every row, then the next
+    mine, seeds = [row for row in ROWS if not names or row.study in names], SEEDS
+    if len(names) < len(arguments):  # a row and what it is compared with, anew
+        mine, seeds = [dataclasses.replace(row, small=True) for row in mine[:2]], 1
         for row in mine:
-            folder = folder_of(row, seed)
+            results_of(row).unlink(missing_ok=True)
+            shutil.rmtree(folder_of(row, 0), ignore_errors=True)
+    for seed in range(seeds):  # first a seed of every row, then the next
+        for row in mine:
             if recorded(row) > seed:
                 continue
-            print(f"{row.study}: {row.name}, seed {seed}", flush=True)
-            try:
-                run(row.at(seed), folder, resume=(folder / "config.json").exists())
-            except Interrupted as stopped:
-                print(stopped, flush=True)
-                return EXIT_INTERRUPTED
+            for one in range(seed + 1):  # earlier ones too, where their folders are gone
+                folder = folder_of(row, one)
+                if (folder / "result.json").exists():
+                    continue
+                print(f"{row.study}: {row.name}, seed {one}, in {folder}", flush=True)
+                try:
+                    run(row.at(one), folder, resume=(folder / "config.json").exists())
+                except Interrupted as stopped:
+                    print(stopped, flush=True)
+                    return EXIT_INTERRUPTED
             line = record(row)
             print(f"{row.name}: accuracy {np.mean(line['test']['accuracy']):.4f} over {line['seeds']} seeds", flush=True)
     return 0

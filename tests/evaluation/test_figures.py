@@ -7,6 +7,7 @@ from matplotlib.text import Text
 
 from textfuse_jax.evaluation import figures as f
 from textfuse_jax.evaluation import graph_drawing as g
+from textfuse_jax.evaluation import setting_figures as s
 
 
 def words(figure) -> str:
@@ -163,10 +164,27 @@ def test_one_document_is_cut_out_of_its_row():
 
 
 def test_settings_as_dots_and_as_lines(tmp_path):
-    dots = f.setting_dots(["encoder", "full"], [[0.8, 0.9], [0.7]], [[0.82, 0.88], None], "test accuracy", "encoder")
+    rows = [s.Dots("encoder", [0.8, 0.9], [0.82, 0.88]), s.Dots("full", [0.7])]
+    dots = s.setting_dots({"": rows}, "test accuracy", "encoder")
     assert {"encoder", "full"} <= set(words(dots).split("\n")) and "95 % interval" in words(dots)
+    assert "published" not in words(dots)
     assert_drawn(dots, tmp_path / "dots.png")
     series = {"a": [(4000, [0.9, 0.92]), (1000, [0.8, 0.82])], "b": [(1000, [0.7])]}
-    lines = f.setting_lines(series, "training rows", "accuracy", log=True)
-    assert {"a", "b", "training rows", "1000", "4000"} <= set(words(lines).split("\n"))
+    lines = s.setting_lines({"": series}, "training rows", "accuracy", log="x")
+    assert {"a", "b", "training rows", "1,000", "4,000"} <= set(words(lines).split("\n"))
+    assert_drawn(lines, tmp_path / "lines.png")
+
+
+def test_settings_of_several_sets_have_a_panel_each(tmp_path):
+    rows = [s.Dots("encoder", [0.8, 0.9], [0.82, 0.88]), s.Dots("TextGCN", [0.7], published=True)]
+    dots = s.setting_dots({"one": rows, "two": rows[:1], "three": rows, "four": rows}, "test accuracy")
+    assert {"one", "four", "TextGCN"} <= set(words(dots).split("\n")) and "published (cross)" in words(dots)
+    assert [ax.get_visible() for ax in dots.axes] == [True] * 4 + [False] * 2
+    assert_drawn(dots, tmp_path / "dots.png")
+    series = {"b": [(0, [0.7, 0.8]), (1, [0.9])]}
+    panels = {"one": {"a": [(1, [0.5])]} | series, "two": series}
+    lines = s.setting_lines(panels, "length", "accuracy", ticks={0: "short", 1: "long"}, published={1: 0.9})
+    assert {"one", "two", "short", "long", "published"} <= set(words(lines).split("\n"))
+    colours = [[c.lines[0].get_color() for c in ax.containers if c.get_label() == "b"] for ax in lines.axes]
+    assert colours == [[f.SERIES[1][0]]] * 2  # a series looks the same in every panel
     assert_drawn(lines, tmp_path / "lines.png")

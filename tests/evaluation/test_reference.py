@@ -26,6 +26,7 @@ def test_words_that_tell_the_class_are_learnt():
     assert result["test_probabilities"].shape == (30, 3) and result["validation_probabilities"].shape == (20, 3)
     assert np.allclose(result["test_probabilities"].sum(1), 1) and result["C"] in STRENGTHS and result["seconds"] > 0
     assert (result["test_probabilities"].argmax(1) == corpus.test.labels).all()
+    assert np.array_equal(result["predict"](corpus.test.texts), result["test_probabilities"])
     again = tfidf_logreg(corpus)
     assert np.array_equal(again["test_probabilities"], result["test_probabilities"])
 

@@ -11,10 +11,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from configs import quickstart
-from experiments import study, study_features, study_graphs, study_linear, study_tables, study_training
+from experiments import study, study_extras, study_features, study_graphs, study_linear, study_tables, study_training
 from tests.launching import write_corpus
 from textfuse_jax.config import runlocal, validate
 from textfuse_jax.encoders.architecture import Architecture
+from textfuse_jax.evaluation.records import append_result
 from textfuse_jax.training import setup, sweep
 
 STUDIES = sorted(study_tables.TITLES)
@@ -60,6 +61,42 @@ def test_trials_of_a_program_set_numbers_alone(name):
             values = [s.fields.get(field, default) for s in group]
             values += [point[field] for s in group for point in s.points if field in point]
             assert all(isinstance(v, (int, float)) for v in values) and sweep.is_traced(field, [v or 1 for v in values])
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_table_and_figure_of_every_study(name, tmp_path, monkeypatch):
+    """Of lines that a study might have recorded: a row for each in both tables, one figure, and no number that isn't there."""
+    for module in (study_tables, study_extras):
+        monkeypatch.setattr(module, "FIGURES", tmp_path)
+    settings = importlib.import_module(f"experiments.{name}").SETTINGS
+    names = [s.name for s in settings] + study_tables.names_of(name)
+    rng, path = np.random.default_rng(0), tmp_path / f"{name}.jsonl"
+    for i, setting in enumerate(names[:-1]):
+        fields = settings[i].fields if i < len(settings) else {}
+        append_result(path, made_up_line(setting, dict(fields), settings[0].name, rng))
+    section = study_tables.section(name, path)
+    assert section.count(f"| {names[0]} |") >= 2 and f"| {names[-1]} | not measured |" in section
+    assert (tmp_path / f"study_{name}.png").stat().st_size > 10_000
+
+
+def made_up_line(setting, fields, reference, rng):
+    """A line as a study records it, of numbers drawn at random; for tests alone."""
+    seeds = list(rng.normal(0.88, 0.004, 5))
+    train = fields.get("data.train_rows", 4000) or 50_471
+    line = {"study": "made up", "setting": setting, "fields": fields, "regime": "tuned" if "tuned" in setting else "cached"}
+    line |= {"data": {"train": train, "validation": 2000, "test": 7600, "name": "made up"}, "seeds": 5}
+    line |= {"rows_of_each_seed_differ": False, "validation": {"accuracy": seeds}, "accuracy_ci95": [0.87, 0.89]}
+    line |= {"test": {metric: seeds for metric in study.METRICS}, "recall": {c: seeds for c in "WSBT"}, "reference": reference}
+    line |= {"strata": {"words": [3, 20, 40, 90], "accuracy": [seeds, [x - 0.02 for x in seeds], seeds]}, "chosen": [{}]}
+    line |= {
+        "diverged": 0,
+        "parameters": 1000,
+        "seconds_a_trial": 2.5,
+        "load_average": 1.0,
+        "hardware": "none",
+        "commit": "0" * 40,
+    }
+    return line | {"ece_after_temperature": [0.01] * 5, "difference": 0.01, "difference_ci95": [0.0, 0.02], "p": 0.04}
 
 
 def test_settings_that_differ_in_rates_share_a_program():
@@ -112,6 +149,7 @@ def test_a_study_runs_and_goes_on(tmp_path, resample):
     if not resample:
         assert len(chosen["sample_graph"]["texts"]) == len(chosen["sample_graph"]["level"])
     assert resample or (chosen["latency_ms"]["1"] > 0 and chosen["latency_ms"]["64"] > 0)
+    assert words["latency_ms"]["1"] > 0 and len(words["ece_after_temperature"]) == words["seeds"]
     said = []
     study.run(*arguments, resample=resample, say=said.append)
     assert not said and len((tmp_path / "test.jsonl").read_text().splitlines()) == 3
@@ -138,6 +176,8 @@ def test_logistic_regression_on_cached_means(tmp_path):
     model = LogisticRegression(C=found.facts["chosen"][0]["C"], max_iter=300, tol=1e-3)
     model.fit(scaler.transform(x["train"]), material.corpus.train.labels)
     np.testing.assert_allclose(found.probabilities[0], model.predict_proba(scaler.transform(x["test"])), atol=1e-6)
+    texts = material.corpus.test.texts[:5]  # what is timed is the same model, from text on
+    np.testing.assert_allclose(found.predictor()(texts), found.probabilities[0][:5], atol=0.02)
     with pytest.raises(ValueError, match="document_taps"):
         study_linear.document_means(material, "test", ("03/document",))
 

@@ -13,11 +13,22 @@ from textfuse_jax.evaluation.records import read_results
 
 def test_rows_are_valid_named_once_and_in_tables():
     assert len({(row.study, row.name) for row in tuned.ROWS}) == len(tuned.ROWS)
+    seen = set()
     for row in tuned.ROWS:
         config = row.at(3)
         validate(config)
-        assert (config.seed, config.data.seed) == (3, 0) and row.study in study_tables.TITLES
+        assert (config.seed, config.data.seed) == (3, 3 if row.resample else 0) and row.study in study_tables.TITLES
         assert config.encoder.mode == "tuned"
+        seen.add((row.study, row.name))
+        assert (row.study, row.against) in seen  # what a row is compared with is run before it
+
+
+def test_rows_of_two_studies_share_their_runs():
+    folders = {(row.study, row.name): tuned.folder_of(row, 0) for row in tuned.ROWS}
+    for end, rows in (("", "8,000 rows"), (", all rows", "all rows")):
+        assert folders["baselines", f"Pyramid-GNN, tuned{end}"] == folders["data_efficiency", f"Pyramid-GNN, tuned, {rows}"]
+        assert folders["baselines", f"{tuned.MEAN}{end}"] == folders["data_efficiency", f"encoder alone, tuned, {rows}"]
+    assert len(set(folders.values())) == len(folders) - 4
 
 
 @pytest.mark.slow
@@ -37,6 +48,7 @@ def test_a_row_is_run_recorded_and_not_run_again(tmp_path, monkeypatch, capsys):
     assert tuned.main([]) == 0
     lines = read_results(tmp_path / "RESULTS" / "baselines.jsonl")
     assert [line["seeds"] for line in lines] == [1, 2] and lines[-1]["regime"] == "tuned"
+    assert lines[-1]["latency_ms"]["1"] > 0 and lines[-1]["latency_ms"]["64"] > 0
     accuracy = [json.loads((tuned.folder_of(row, seed) / "result.json").read_text())["test"]["accuracy"] for seed in range(2)]
     assert lines[-1]["test"]["accuracy"] == pytest.approx(accuracy)
     assert lines[-1]["difference"] == pytest.approx(np.mean(accuracy) - 1)  # against a model that is always right

@@ -6,7 +6,6 @@ Ito's (2008), which colour-blind readers tell apart; markers and line styles dif
 
 from __future__ import annotations
 
-import itertools
 import os
 import pathlib
 import textwrap
@@ -43,7 +42,8 @@ def save(figure: Figure, path: str | os.PathLike) -> pathlib.Path:
     return target
 
 
-def _tidy(ax: Axes) -> None:
+def tidy(ax: Axes) -> None:
+    """Two spines instead of four, a pale grid behind what is drawn."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(True, color="#E6E6E6", linewidth=0.8)
     ax.set_axisbelow(True)
@@ -94,7 +94,7 @@ def learning_curve(
     accuracy_axes.set(ylabel="validation accuracy (%)", xlabel="training step")
     accuracy_axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for ax in (loss_axes, accuracy_axes):
-        _tidy(ax)
+        tidy(ax)
     if loss_axes.get_legend_handles_labels()[0]:
         loss_axes.legend(frameon=False)
     figure.align_ylabels()
@@ -175,7 +175,7 @@ def reliability_diagram(
     below.set_ylim(bottom=0.8)
     below.yaxis.set_major_formatter("{x:,.0f}")
     for axes in (ax, below):
-        _tidy(axes)
+        tidy(axes)
     return figure
 
 
@@ -227,52 +227,9 @@ def length_accuracy(
     ax.set_xticks(x, [f"{span}\nn = {int(i.sum()):,}" for span, i in zip(spans, inside)])
     ax.set_xlim(-0.5, len(ranges) - 0.3)
     ax.set(xlabel=size, ylabel="accuracy (%)", title=f"Accuracy by {size.partition(' (')[0]}")
-    _tidy(ax)
+    tidy(ax)
     ax.grid(False, axis="x")
     ax.legend(frameon=False, loc="best")
-    return figure
-
-
-def setting_dots(
-    names: Sequence[str],
-    values: Sequence[Sequence[float]],
-    intervals: Sequence[Sequence[float] | None],
-    label: str,
-    reference: str = "",
-) -> Figure:
-    """A row a setting in the order given: a dot a seed, their mean, its interval; a line through the reference's mean."""
-    figure = new_figure(8, 1.8 + 0.34 * len(names))
-    ax = figure.subplots()
-    _tidy(ax)
-    for row, (name, found, interval) in enumerate(zip(names, values, intervals)):
-        colour = GREY if name == reference else BLUE
-        ax.plot(found, np.full(len(found), row) + 0.18, "o", color=colour, markersize=4, alpha=0.55, markeredgewidth=0)
-        mean = float(np.mean(found))
-        reach = None if interval is None else [[max(mean - interval[0], 0)], [max(interval[1] - mean, 0)]]
-        ax.errorbar(mean, row - 0.12, xerr=reach, fmt="D", color=colour, markersize=5, capsize=3, linewidth=1.4)
-        if name == reference:
-            ax.axvline(mean, color=GREY, linestyle="--", linewidth=1)
-    ax.set_yticks(range(len(names)), [textwrap.shorten(name, 60, placeholder=" ...") for name in names], fontsize=8)
-    ax.invert_yaxis()
-    ax.set_xlabel(f"{label}: seeds (dots), mean and 95 % interval (diamond, bar)")
-    return figure
-
-
-def before_after(names: Sequence[str], values: Sequence[tuple[Sequence[float], Sequence[float]]], label: str) -> Figure:
-    """A row a setting: means over seeds before (circle) and after (diamond) temperature scaling, bars of one sd."""
-    figure = new_figure(8, 1.8 + 0.34 * len(names))
-    ax = figure.subplots()
-    _tidy(ax)
-    for column, (told, colour, marker) in enumerate((("before", VERMILION, "o"), ("after", BLUE, "D"))):
-        means = [float(np.mean(pair[column])) for pair in values]
-        spread = [float(np.std(pair[column], ddof=1)) if len(pair[column]) > 1 else 0.0 for pair in values]
-        place = np.arange(len(names)) + 0.24 * (column - 0.5)
-        ax.errorbar(means, place, xerr=spread, fmt=marker, color=colour, markersize=5, capsize=3, label=f"{told} scaling")
-    ax.set_yticks(range(len(names)), [textwrap.shorten(name, 60, placeholder=" ...") for name in names], fontsize=8)
-    ax.invert_yaxis()
-    ax.set_xlim(left=0)
-    ax.set_xlabel(f"{label}: mean and standard deviation over seeds")
-    ax.legend(frameon=False, fontsize=8)
     return figure
 
 
@@ -283,31 +240,10 @@ SERIES = (
     (ORANGE, "D", ":"),
     ("#56B4E9", "v", "-"),
     (GREY, "x", "--"),
+    ("#CC79A7", "P", "-."),
+    ("#000000", "*", ":"),
 )
-
-
-def setting_lines(
-    series: dict[str, list[tuple[float, Sequence[float]]]], xlabel: str, ylabel: str, *, log: bool = False
-) -> Figure:
-    """A line a series through the means over seeds at each x, a bar of one standard deviation either way."""
-    figure = new_figure(7.5, 4.2)
-    ax = figure.subplots()
-    _tidy(ax)
-    for (name, points), (colour, marker, style) in zip(series.items(), itertools.cycle(SERIES)):
-        points = sorted(points)
-        x, mean = [p[0] for p in points], [float(np.mean(p[1])) for p in points]
-        spread = [float(np.std(p[1], ddof=1)) if len(p[1]) > 1 else 0.0 for p in points]
-        ax.errorbar(x, mean, yerr=spread, color=colour, marker=marker, linestyle=style, capsize=3, markersize=5, label=name)
-    if log:
-        ax.set_xscale("log")
-        ticks = sorted({p[0] for points in series.values() for p in points})
-        ax.set_xticks(ticks, [f"{x:g}" for x in ticks], fontsize=8)
-        ax.minorticks_off()
-    ax.set_xlabel(xlabel)
-    ax.set_ylabel(ylabel)
-    if len(series) > 1:
-        ax.legend(fontsize=8, frameon=False)
-    return figure
+"""Colour, marker and line style of the lines of a figure, in this order."""
 
 
 def sweep_dots(labels: Sequence[str], values: Sequence[Sequence[float]], metric: str, most: int = 25) -> Figure:
@@ -315,7 +251,7 @@ def sweep_dots(labels: Sequence[str], values: Sequence[Sequence[float]], metric:
     shown = [(textwrap.shorten(label, 60, placeholder=" ..."), v) for label, v in zip(labels, values) if len(v)][:most]
     figure = new_figure(8, 1.4 + 0.32 * len(shown))
     ax = figure.subplots()
-    _tidy(ax)
+    tidy(ax)
     for row, (_, found) in enumerate(shown):
         jitter = (np.arange(len(found)) % 5 - min(len(found) - 1, 4) / 2) * 0.08
         ax.plot(found, row + jitter, "o", color=BLUE, markersize=4, alpha=0.6, markeredgewidth=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ def tfidf_logreg(corpus: Corpus, max_features: int = MAX_FEATURES) -> dict[str, 
       max_features: the most frequent that are kept.
 
     Returns:
-      ``test_probabilities`` and ``validation_probabilities`` float64 [n, c], ``C``, ``features``, ``seconds``.
+      ``test_probabilities`` and ``validation_probabilities`` float64 [n, c], ``C``, ``features``, ``seconds``, and ``predict``:
+      texts -> float64 [n, c].
 
     Raises:
       ValueError: the training split has fewer than two classes, or no word that two of its documents share.
@@ -48,11 +50,16 @@ def tfidf_logreg(corpus: Corpus, max_features: int = MAX_FEATURES) -> dict[str, 
         if best is None or loss < best[0]:
             best = (loss, strength, model)
     _, strength, model = best
+
+    def predict(texts: Sequence[str]) -> np.ndarray:
+        return _probabilities(model, vectorizer.transform(texts), len(corpus.class_names))
+
     return {
         **{f"{name}_probabilities": _probabilities(model, x, len(corpus.class_names)) for name, x in held.items()},
         "C": strength,
         "features": train.shape[1],
         "seconds": time.perf_counter() - start,
+        "predict": predict,
     }
 
 
