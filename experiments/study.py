@@ -113,8 +113,9 @@ def main(
         runlocal(base)
         settings = [dataclasses.replace(s, fields=_small(s.fields), grid=s.grid[:2]) for s in settings]
         settings, seeds, output, work = settings[:LOCAL_SETTINGS], 2, WORK / "local" / f"{name}.jsonl", WORK / "local" / name
-        settings = [dataclasses.replace(s, against="") for s in settings]
-        reference, resample = reference if any(s.name == reference for s in settings) else "", False
+        there = {s.name for s in settings}
+        settings = [s if s.against in there else dataclasses.replace(s, against="") for s in settings]
+        reference, resample = reference if reference in there else "", False
         output.unlink(missing_ok=True)
     run(name, base, settings, seeds, reference or settings[0].name, output, work, measure, resample, timing, choice)
 
@@ -359,7 +360,7 @@ def store(path: pathlib.Path, probabilities: np.ndarray, key: str) -> None:
 
 def _small(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields without those that would make a smoke run long again."""
-    sizes = ("train_rows", "validation_rows", "max_length", "row_lengths", "tokens_per_batch", "total_epochs")
+    sizes = ("train_rows", "validation_rows", "test_rows", "max_length", "row_lengths", "tokens_per_batch", "total_epochs")
     return {field: value for field, value in fields.items() if field.rpartition(".")[2] not in sizes}
 
 
