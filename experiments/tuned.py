@@ -66,7 +66,7 @@ class Row:
         """The config of one of its runs."""
         name, _, argument = self.config.partition(":")
         config = importlib.import_module(f"configs.{name}").get_config(argument or None)
-        own = {"seed": seed, "data.seed": seed if self.resample else 0, "evaluation.graphs": 0}
+        own = {"seed": seed, "data.seed": seed if self.resample else 0, "evaluation.graphs": 0, "evaluation.reference": False}
         config = sweep.with_fields(config, {**self.fields, **own})
         if self.small:
             runlocal(config)

@@ -137,16 +137,19 @@ def _draw_line(ax: Axes, name: str, points: Points, look: tuple[str, str, str]) 
 
 
 def _scale(ax: Axes, log: str, ticks: Mapping[float, str] | None, x: Sequence[float]) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
     if "x" in log:
         ax.set_xscale("log")
         ticks = ticks or {value: f"{value:,g}" for value in x}
     if "y" in log:
         ax.set_yscale("log")
+        ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator(), major_formatter="{x:,g}")
     if ticks:
         shown = {value: ticks[value] for value in x}
         crowded = len(shown) > 5
         ax.set_xticks(list(shown), list(shown.values()), fontsize=8, rotation=45 if crowded else 0)
-        ax.minorticks_off()
+        ax.xaxis.set_minor_locator(NullLocator())
 
 
 def before_after(names: Sequence[str], values: Sequence[tuple[Sequence[float], Sequence[float]]], label: str) -> Figure:
