@@ -3,9 +3,9 @@
     TEXTFUSE_DATA=DIR python -m experiments.event_shift
 
 Logistic regression on TF-IDF of PHEME's source posts, trained without two of the five large events and scored on one of them, for
-every pair: the other is the one that would be tested, and is not looked at. tau moves the decision as ``loss.logit_adjustment`` of
-the network does: 0 keeps the prior of the training events, 1 gives both classes the same. Prints a table, a column for each tested
-event; about half a minute.
+every pair: the other is the one that would be tested, and is not looked at. tau moves the decision as ``loss.logit_adjustment``
+of the network does: 0 keeps the prior of the training events, 1 gives both classes the same. Prints a table, a column for each
+tested event; about half a minute.
 """
 
 from __future__ import annotations
