@@ -25,6 +25,8 @@ from textfuse_jax.evaluation.reference import tfidf_logreg
 PUBLISHED = {"cascades.choose_on": "test"}
 EVENTS = {"cascades.protocol": "events"}
 SHORT = {"training.total_epochs": 10, "training.patience": 5}
+EVEN = EVENTS | {"loss.logit_adjustment": 1.0}
+"""Both classes alike, whatever their shares in the training events: chosen by experiments.event_shift."""
 YOUNG = {"cascades.most_posts": 20}
 TIME = {"cascades.protocol": "time"}
 BINARY = {"cascades.task": "rumour"}
@@ -57,6 +59,7 @@ def of(data: str, told: str, fields: dict | None = None, published: dict | None 
 SETTINGS = [
     of("PHEME", "5-fold, clean"),
     of("PHEME", "one event out, clean", EVENTS, BEST_EVENTS, folds=9),
+    of("PHEME", "one event out, even classes, clean", EVEN, BEST_EVENTS, folds=9),
     of("PHEME", "5-fold, published", PUBLISHED),
     of("Twitter15", "5-fold, published", PUBLISHED, bigcn(0.886, 0.92)),
     of("Twitter16", "5-fold, published", PUBLISHED, bigcn(0.880, 0.92, UNVERIFIED)),

@@ -9,7 +9,7 @@ from tests.fusion.running import run, small_config
 from tests.launching import write_corpus
 from textfuse_jax import results
 from textfuse_jax.config import validate
-from textfuse_jax.estimators import config_of_file
+from textfuse_jax.estimator_inputs import config_of_file
 from textfuse_jax.fusion import __main__ as command
 
 pytestmark = pytest.mark.slow

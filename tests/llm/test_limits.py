@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from textfuse_jax.llm.limits import Gate, Pace, backoff
+from textfuse_jax.llm.limits import CALM, Gate, Pace, Traffic, backoff
 from textfuse_jax.llm.protocol import retry_after
 
 
@@ -119,3 +119,20 @@ def test_back_off_doubles_is_jittered_capped_and_never_below_what_was_asked():
 )
 def test_retry_after_in_every_form(headers, seconds):
     assert retry_after(headers, now=1767225610.0) == seconds  # 2026-01-01 00:00:10 UTC
+
+
+def test_waits_are_short_while_most_calls_are_answered_and_long_in_an_outage():
+    traffic, rng = Traffic(0, 0), random.Random(0)
+    calm = []
+    for _ in range(1000):
+        if rng.random() < 0.3:
+            calm.append(traffic.faulted(0.5, 60.0))
+        else:
+            traffic.answered(0.0)
+    assert np.mean(np.array(calm) == CALM * 0.5) > 0.97
+    assert traffic.faulted(20.0, 60.0) == 60.0  # the most that was asked for is kept
+    outage = [traffic.faulted(0.5, 60.0) for _ in range(40)]
+    assert set(outage[20:]) == {60.0}
+    for _ in range(40):
+        traffic.answered(0.0)
+    assert traffic.faulted(0.5, 60.0) == CALM * 0.5

@@ -89,6 +89,27 @@ def test_each_trial_stops_by_itself_and_keeps_its_best(setting):
         assert selection_metrics(labels, p)["nll"] == pytest.approx(result["validation"]["nll"], rel=1e-5)
 
 
+def test_trials_that_go_on_without_the_stopped_ones_end_as_they_would_have(setting, monkeypatch):
+    config, material = setting
+    config = config.copy_and_resolve_references()
+    config.training.total_epochs, config.training.patience, config.training.select_by = 6, 1, "nll"
+    trials = [{"seed": seed, "optimizer.learning_rate": rate} for seed in (0, 1) for rate in (0.3, 1e-3, 0.5)]
+    whole = sweep.Trials(config, material, list(trials[0]), len(trials), quiet)
+    results, logits = whole.run(trials), whole.test_logits()
+    monkeypatch.setattr(sweep, "WORTH_COMPILING", 1)
+    fewer, sizes = sweep.Trials(config, material, list(trials[0]), len(trials), quiet), set()
+    scored = fewer._scores
+    monkeypatch.setattr(fewer, "_scores", lambda values, *rest: sizes.add(len(values["seed"])) or scored(values, *rest))
+    again = fewer.run(trials)
+    assert min(sizes) < len(trials) == max(sizes)
+    assert [(r["trial"], r["best_step"], r["steps"]) for r in again] == [
+        (r["trial"], r["best_step"], r["steps"]) for r in results
+    ]
+    np.testing.assert_allclose(fewer.test_logits(), logits, atol=1e-4)
+    for name, values in fewer.weights_of(4).items():
+        np.testing.assert_allclose(values, whole.weights_of(4)[name], atol=1e-4)
+
+
 @pytest.mark.parametrize("field, values", [("loss.focal_gamma", "1.0,2.0"), ("parallel.engine", "")])
 def test_what_a_sweep_would_ignore_is_refused(setting, tmp_path, field, values):
     config = setting[0].copy_and_resolve_references()
@@ -129,7 +150,7 @@ def test_a_program_goes_on_with_other_documents(corpus_file, tmp_path):
         assert mine["validation"]["nll"] == pytest.approx(theirs["validation"]["nll"], rel=1e-5)
     np.testing.assert_allclose(moved.test_logits([1]), alone.test_logits([1]), atol=1e-5)
     shapes = {batches.shapes for batches in (program._batches, moved._batches)}
-    assert len([line for line in said if "trials' step" in line]) == len(shapes)
+    assert len([line for line in said if "step of" in line]) == len(shapes)
     weighted = sweep.with_fields(config, {"loss.class_weights": "balanced"})
     program = sweep.Trials(weighted, first, ["seed"], 2, quiet)
     assert program.on(second)._step is not program._step

@@ -184,7 +184,8 @@ class Asking:
             self._done(item, Answer("", fault=fault, detail=message, attempts=item.attempts))
         else:
             s = self.settings
-            wait = backoff(item.attempts, s.backoff_seconds, s.backoff_most_seconds, problem.wait, self.rng)
+            most = self.traffic.faulted(s.backoff_seconds, s.backoff_most_seconds)
+            wait = backoff(item.attempts, s.backoff_seconds, most, problem.wait, self.rng)
             if problem.limited:
                 self.traffic.refused(wait)
             self._put_back(item, wait)

@@ -14,6 +14,8 @@ from textfuse_jax.llm.providers import Settings
 
 MARGIN = 0.03  # of a limit that is left unused: calls that leave evenly arrive unevenly
 BURST = 0.01  # of a limit that may go at once after a pause
+CALM = 4.0  # times the mean first wait: the longest wait while most calls are answered
+MEMORY = 0.05  # weight of the newest call in the share of calls that fault
 
 
 class Pace:
@@ -78,11 +80,31 @@ class Gate:
         return max(self._opens - self._clock(), 0.0)
 
 
+class Weather:
+    """Whether a provider answers most calls, of about the last twenty.
+
+    Then a request that faults again and again is unlucky: long waits would spare the provider nothing, and the last requests of
+    a list would be waited for alone. Where most calls fault, waits grow up to the most.
+    """
+
+    def __init__(self):
+        self._faults = 0.0
+
+    def called(self, fault: bool) -> None:
+        """A call was answered, or faulted."""
+        self._faults += MEMORY * (fault - self._faults)
+
+    def longest(self, mean: float, most: float) -> float:
+        """Seconds that a request waits at most, whose first wait is ``mean``."""
+        return min(CALM * mean, most) if self._faults < 0.5 else most
+
+
 class Traffic:
-    """What a process may send to one account: its pace in requests and in tokens, and its gate. Threads share it."""
+    """What a process may send to one account: its pace in requests and in tokens, its gate and weather. Threads share it."""
 
     def __init__(self, requests_per_minute: float, tokens_per_minute: float):
         self._calls, self._tokens, self._gate = Pace(requests_per_minute), Pace(tokens_per_minute), Gate()
+        self._weather = Weather()
         self._lock = threading.Lock()
 
     def take(self, tokens: float) -> float:
@@ -104,7 +126,14 @@ class Traffic:
         """A call was answered and used so many tokens more than booked."""
         with self._lock:
             self._gate.passed()
+            self._weather.called(False)
             self._tokens.correct(tokens)
+
+    def faulted(self, mean: float, most: float) -> float:
+        """A call faulted; returns the longest wait before it is sent again, of ``most`` seconds where the first is ``mean``."""
+        with self._lock:
+            self._weather.called(True)
+            return self._weather.longest(mean, most)
 
     def refused(self, wait: float) -> None:
         """A call was refused, to be sent again after ``wait`` seconds."""

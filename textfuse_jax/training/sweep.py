@@ -57,6 +57,8 @@ TRACED = (
 """Fields that trials of one program may differ in."""
 REPEATS = ("seed", "data.fold")
 """Fields that repeat a setting rather than make another: means and spreads are over these."""
+WORTH_COMPILING = 3000
+"""Steps of trials that would be taken in vain: from so many on the trials that go on get a program of their own."""
 
 Trial = dict[str, Any]
 """Config field -> its value."""
@@ -152,8 +154,8 @@ class Trials:
         rows = self._batches.batch(0)
         start = jax.vmap(lambda trial, held: self._parts(trial)[2](rows, held), (0, None), axes, axis_size=count)
         self._start = jax.jit(start)
-        self._step = Compiled(jax.jit(self._all_steps, donate_argnums=0), "trials' step", say)
-        self._forward: dict[int, Compiled] = {}
+        self._step: dict[int, Compiled] = {}
+        self._forward: dict[int, Compiled] = {}  # by the number of trials, as the step
 
     def on(self, material: Material) -> Trials:
         """The same trials on other documents of the same classes.
@@ -251,7 +253,10 @@ class Trials:
     def advance(self, state: TrainState, batch: Any, values: dict[str, Any], steps: int = 0) -> TrainState:
         """One step of every trial on a batch, which they share; ``steps`` of the whole run, 0: as many as there are batches."""
         total = replicate(np.float32(steps or self._batches.total_steps), self._mesh)
-        return self._step(state, replicate(batch, self._mesh), values, total)
+        count = len(state.step)
+        if count not in self._step:
+            self._step[count] = Compiled(jax.jit(self._all_steps, donate_argnums=0), f"step of {count} trials", self._say)
+        return self._step[count](state, replicate(batch, self._mesh), values, total)
 
     def outputs(self, read: Callable[[Any, dict[str, Any]], Any], batch: int = 0) -> Any:
         """``read(rows, out)`` of a batch of the validation split, by the best weights of each trial of the last run.
@@ -295,15 +300,18 @@ class Trials:
 
         ``test_logits`` reads the test split with the best weights of the last run.
 
+        Where half of the trials have stopped (``training.patience``) and many steps are left, the others go on by themselves.
+
         Args:
           trials: as many as the program has.
           share: of the steps: below 1 a shorter run, whose rates fall sooner, not one that is cut off.
         """
         (state, values), config, k = self.begin(trials), self.config, self.count
-        best = jax.tree.map(jnp.copy, learned(state))
+        best, here = jax.tree.map(jnp.copy, learned(state)), np.arange(k)  # here: the trials that are trained, by their number
+        left_behind: list[tuple[np.ndarray, Any]] = []  # (numbers, best weights) of trials that stopped
         score, best_step, worse = np.full(k, -np.inf), np.zeros(k, int), np.zeros(k, int)
         stopped, last_step, metrics = np.zeros(k, bool), np.zeros(k, int), [{} for _ in range(k)]
-        diverged = np.zeros(k, bool)
+        diverged, whole = np.zeros(k, bool), values
         clock, compiled, now = time.perf_counter(), self._compile_seconds, 0
         steps = max(1, round(share * self._batches.total_steps))
         epoch_ends, every = np.cumsum(self._batches.steps_per_epoch), config.training.eval_every_steps
@@ -314,20 +322,22 @@ class Trials:
                 continue
             found = self._scores(values, learned(state), state.frozen)
             lost = (np.asarray(state.sums["bad_step"]) != NEVER) | np.array([not scores for scores in found])
-            diverged |= lost & ~stopped
-            state = state.replace(sums=self._place(jax.tree.map(lambda x: np.broadcast_to(x, (k,)), zero_sums())))
+            diverged[here] |= lost & ~stopped[here]
+            state = state.replace(sums=self._place(_repeated(zero_sums(), len(here))))
             better = np.zeros(k, bool)
-            for i in np.flatnonzero(~stopped):
+            for i, scores in zip(here, found):
+                if stopped[i]:
+                    continue
                 last_step[i] = now
                 if diverged[i]:
                     continue
-                value = -found[i]["nll"] if config.training.select_by == "nll" else found[i][config.training.select_by]
+                value = -scores["nll"] if config.training.select_by == "nll" else scores[config.training.select_by]
                 better[i] = value > score[i]
                 if better[i]:
-                    score[i], best_step[i], worse[i], metrics[i] = value, now, 0, found[i]
+                    score[i], best_step[i], worse[i], metrics[i] = value, now, 0, scores
                 else:
                     worse[i] += 1
-            best = _choose(self._place(better), learned(state), best)
+            best = _choose(self._place(better[here]), learned(state), best)
             stopped |= diverged | ((worse >= config.training.patience) & (config.training.patience > 0))
             left = (time.perf_counter() - clock) / now * (steps - now)
             self._say(
@@ -336,7 +346,16 @@ class Trials:
             )
             if stopped.all() or now == steps:
                 break
-        self._best = values, jax.block_until_ready(best), state.frozen
+            on = ~stopped[here]
+            if self._mesh.size == 1 and 2 * on.sum() <= len(on) and (~on).sum() * (steps - now) >= WORTH_COMPILING:
+                left_behind.append((here[~on], _of(best, ~on)))
+                state = _of(state.replace(frozen={}), on).replace(frozen=state.frozen)
+                here, best, values = here[on], _of(best, on), _of(values, on)
+        if left_behind:
+            numbers, weights = zip(*left_behind, (here, best))
+            order = np.argsort(np.concatenate(numbers))
+            best = jax.tree.map(lambda *parts: jnp.concatenate(parts)[order], *weights)
+        self._best = whole, jax.block_until_ready(best), state.frozen
         self.seconds = time.perf_counter() - clock - (self._compile_seconds - compiled)
         return [
             {
@@ -389,7 +408,7 @@ class Trials:
 
     @property
     def _compile_seconds(self) -> float:
-        return sum(compiled.seconds for compiled in (self._step, *self._forward.values()))
+        return sum(compiled.seconds for compiled in (*self._step.values(), *self._forward.values()))
 
     def weights_of(self, trial: int) -> dict[str, np.ndarray]:
         """Flat parameters of one trial of the last run, the best on validation and those that aren't trained."""
@@ -427,6 +446,16 @@ class Trials:
     def train_logits(self) -> np.ndarray:
         """Logits f32 [k, n, c] of the training split by the best weights of the last run; of a fold's trial, also of its fold."""
         return self._logits("train", *self._best)
+
+
+def _repeated(tree: Any, count: int) -> Any:
+    """Numbers, each so many times."""
+    return jax.tree.map(lambda x: np.broadcast_to(x, (count,)), tree)
+
+
+def _of(tree: Any, chosen: np.ndarray) -> Any:
+    """The chosen trials of arrays that have one axis for them."""
+    return jax.tree.map(lambda x: x[np.flatnonzero(chosen)], tree)
 
 
 @jax.jit
