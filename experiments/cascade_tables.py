@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.cascade_study import protocol
 from experiments.study_tables import found
 from textfuse_jax.evaluation import figures
 from textfuse_jax.evaluation.records import read_results
@@ -40,7 +41,11 @@ def section(name: str, path: pathlib.Path) -> str:
     """Heading, what was done, table, figure and findings of one study."""
     module = importlib.import_module(f"experiments.{name}")
     newest = {line["setting"]: line for line in read_results(path)}
-    lines = [newest[s.name] | {"published": s.published} for s in module.SETTINGS if s.name in newest]
+    lines = []
+    for setting in (s for s in module.SETTINGS if s.name in newest):
+        line = newest[setting.name]
+        older = line["protocol"] != protocol(setting.built(), setting, line["seeds"])
+        lines.append(line | {"published": setting.published, "older": older})
     missing = [s.name for s in module.SETTINGS if s.name not in newest]
     about = module.__doc__.split("\n\n")
     parts = [f"### {TITLES[name]}", about[0].strip().replace("\n", " ") + " " + about[-1].strip().replace("\n", " ")]
@@ -52,8 +57,10 @@ def section(name: str, path: pathlib.Path) -> str:
         for key in ("hardware", "commit")
     }
     seeds = sorted({line["seeds"] for line in lines})
+    older = "† measured with settings or a model that have changed since. " if any(line["older"] for line in lines) else ""
     parts.append(
-        f"Seeds: {', '.join(map(str, seeds))}. Accuracy and macro-F1: of all folds' test cascades together, mean over seeds; sd: "
+        f"{older}Seeds: {', '.join(map(str, seeds))}. "
+        "Accuracy and macro-F1: of all folds' test cascades together, mean over seeds; sd: "
         "over folds and seeds, each with a test part of its own. Intervals and p draw seeds and cascades. min: training of a "
         "setting's folds and seeds together, without reading its posts. "
         f"{told['hardware']}, commit {told['commit']}; `python -m experiments.{name}`."
@@ -64,13 +71,14 @@ def section(name: str, path: pathlib.Path) -> str:
 def table(lines: Sequence[Line], missing: Sequence[str]) -> str:
     """A row a setting; columns that no line has are left out."""
     columns = {
-        "setting": lambda line: line["setting"],
+        "setting": lambda line: line["setting"] + (" †" if line["older"] else ""),
         "classes": lambda line: str(len(line["classes"])),
         "cascades / posts": lambda line: f"{line['data']['cascades']:,} / {line['data']['posts']:,}",
         "source of augmentation": lambda line: (line.get("augmentation") or {}).get("source", "–"),
         "posts selected": lambda line: f"{line['selection']['selected']:,}" if "selection" in line else "–",
         "accuracy ± sd": lambda line: pooled(line, "accuracy"),
         "macro-F1 ± sd": lambda line: pooled(line, "f1_macro"),
+        "seeds": lambda line: str(line["seeds"]),
         "mean of the folds": lambda line: " / ".join(f"{np.mean(line['folds'][m]):.4f}" for m in ("accuracy", "f1_macro")),
         "F1 of rumours": lambda line: f"{np.mean(line['f1']['rumour']):.4f}" if "rumour" in line["f1"] else "–",
         "difference, points [95 %]": difference,
