@@ -214,7 +214,7 @@ def folder_of(row: Row, seed: int) -> pathlib.Path:
 
 def results_of(row: Row) -> pathlib.Path:
     """The file that the row's lines are appended to."""
-    return (WORK / "local" if row.small else RESULTS) / f"{row.study}.jsonl"
+    return (WORK / "local" / "tuned" if row.small else RESULTS) / f"{row.study}.jsonl"
 
 
 def recorded(row: Row) -> int:
