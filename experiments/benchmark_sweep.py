@@ -23,6 +23,7 @@ from textfuse_jax.config import validate
 from textfuse_jax.evaluation.records import append_result, environment, hardware, peak_memory
 from textfuse_jax.heap import keep_freed_memory
 from textfuse_jax.training import setup, sweep
+from textfuse_jax.training.grid import combinations, parse_sweep
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "benchmark_sweep.jsonl"
 SWEEP = "seed=0..31; optimizer.learning_rate=1e-4,3e-4,1e-3,3e-3,1e-2"
@@ -57,7 +58,7 @@ def model(name: str, documents: int):
 def main(_: list[str]) -> None:
     """Times the three models."""
     keep_freed_memory()
-    trials = sweep.combinations(sweep.parse_sweep(SWEEP))
+    trials = combinations(parse_sweep(SWEEP))
     sample = [int(i) for i in np.linspace(0, len(trials) - 1, ALONE.value)]
     machine = environment()
     for name, documents, at_once in zip(MODELS.value, map(int, DOCUMENTS.value), map(int, AT_ONCE.value), strict=True):

@@ -28,6 +28,7 @@ from textfuse_jax.evaluation.records import append_result, environment, hardware
 from textfuse_jax.sweeping import out_of_fold
 from textfuse_jax.training import setup, sweep
 from textfuse_jax.training.cascade_material import CascadeMaterial
+from textfuse_jax.training.grid import with_fields
 from textfuse_jax.training.inference import to_probabilities
 
 
@@ -61,7 +62,7 @@ class CascadeSetting:
         """The config, checked."""
         name, _, variants = self.config.partition(":")
         config = importlib.import_module(f"configs.{name}").get_config(variants or None)
-        config = sweep.with_fields(config, dict(self.fields) | {"data.folds": self.folds, "data.seed": 0})
+        config = with_fields(config, dict(self.fields) | {"data.folds": self.folds, "data.seed": 0})
         validate(config)
         return config
 

@@ -25,7 +25,8 @@ from experiments.study_training import Outcome, joined
 from textfuse_jax.config import runlocal
 from textfuse_jax.data.corpus import Corpus, stratified_order
 from textfuse_jax.experiment import run
-from textfuse_jax.training import contrastive, export, setup, sweep
+from textfuse_jax.training import contrastive, export, setup
+from textfuse_jax.training.grid import with_fields
 from textfuse_jax.training.step import flatten, unflatten
 
 TAP = "06/document"
@@ -91,7 +92,7 @@ def encoder_of(stage: str, folder: pathlib.Path, small: bool) -> setup.TextEncod
     if small:
         runlocal(config)
     for field, value in (STAGES[stage] or {}).items():
-        config = sweep.with_fields(config, {field: value})
+        config = with_fields(config, {field: value})
     if STAGES[stage] is None:
         return setup.load_text_encoder(config, ())
     if config.training.pretrain == "none":

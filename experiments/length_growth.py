@@ -21,7 +21,8 @@ import numpy as np
 from experiments.study import ENCODER_ALONE, RESULTS, WORK, frozen
 from textfuse_jax.data.pipeline import evaluation_batches
 from textfuse_jax.evaluation.records import append_result, environment, hardware
-from textfuse_jax.training import setup, sweep
+from textfuse_jax.training import setup
+from textfuse_jax.training.grid import with_fields
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 ROUNDS = 5
@@ -31,7 +32,7 @@ WORD = "news "
 
 def config_of(model: str):
     """The model, in windows of 256 tokens, on a frozen encoder that runs in the same program."""
-    config = sweep.with_fields(frozen(), MODELS[model])
+    config = with_fields(frozen(), MODELS[model])
     config.encoder.mode = "frozen"
     config.data.max_length, config.data.row_lengths, config.data.long_documents = 256, (256,), "windows"
     config.data.window_stride = 192

@@ -23,6 +23,7 @@ from textfuse_jax.evaluation import figures
 from textfuse_jax.evaluation.cascade_drawing import draw_trees
 from textfuse_jax.evaluation.records import append_result, environment, hardware
 from textfuse_jax.training import setup, sweep
+from textfuse_jax.training.grid import with_fields
 
 FIGURE = RESULTS.parents[1] / "docs" / "figures" / "rumor_graphs.png"
 ATTENTION = {"model.pooling": "textfuse_jax.models.pooling:Attention", "training.total_epochs": 8}
@@ -38,7 +39,7 @@ def main() -> None:
     fields = {k: v for k, v in GAT.items() if not (local and k == "cascades.inputs")} | ATTENTION
     fields = fields | {"training.total_epochs": 1} if local else fused("Gated", fields=fields)
     config = importlib.import_module("configs.rumor_pheme").get_config("docstrings,scratch" if local else None)
-    config = sweep.with_fields(config, fields | {"data.folds": 5, "data.seed": 0})
+    config = with_fields(config, fields | {"data.folds": 5, "data.seed": 0})
     material = setup.prepare(config, setup.load_corpus(config), print)
     program = sweep.Trials(config, material, ["data.fold", "seed"], 1, print)
     (result,) = program.run([{"data.fold": 0, "seed": 0}])

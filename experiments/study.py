@@ -33,7 +33,8 @@ from textfuse_jax.evaluation.records import append_result, environment, hardware
 from textfuse_jax.evaluation.statistics import resampling_weights
 from textfuse_jax.experiment import differences
 from textfuse_jax.heap import keep_freed_memory
-from textfuse_jax.training import setup, sweep
+from textfuse_jax.training import setup
+from textfuse_jax.training.grid import is_traced, with_fields
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 WORK = pathlib.Path("runs") / "studies"
@@ -192,10 +193,10 @@ def run(
       ConfigError: a setting's config is wrong; told before anything is trained.
     """
     for setting in settings:
-        validate(sweep.with_fields(base, setting.fields))
-    settings = [s for s in settings if _weights_are_there(sweep.with_fields(base, s.fields), s, say)]
+        validate(with_fields(base, setting.fields))
+    settings = [s for s in settings if _weights_are_there(with_fields(base, s.fields), s, say)]
     machine = environment()
-    materials = Materials([sweep.with_fields(base, s.fields) for s in settings], say, kept=seeds if resample else 1)
+    materials = Materials([with_fields(base, s.fields) for s in settings], say, kept=seeds if resample else 1)
     known = read_results(output) if output.exists() else []
 
     def key_of(setting: Setting) -> str:
@@ -203,13 +204,13 @@ def run(
 
     ordered = sorted(settings, key=lambda s: s.name != reference)  # the reference first
     for shared, group in grouped(ordered):
-        config = sweep.with_fields(base, shared)
+        config = with_fields(base, shared)
         config.data.seed = max(config.data.seed, 0)
         todo = [s for s in group if not _done(work / f"{s.name}.npz", key_of(s), known)]
         if not todo:
             continue
         say(f"{name}: {', '.join(s.name for s in todo)}")
-        mine = [config] + [sweep.with_fields(config, {"data.seed": config.data.seed + i}) for i in range(1, seeds) if resample]
+        mine = [config] + [with_fields(config, {"data.seed": config.data.seed + i}) for i in range(1, seeds) if resample]
         held = [materials(one) for one in mine]
         corpus = held[0].corpus
         if any(fingerprint(one.corpus.test) != fingerprint(corpus.test) for one in held[1:]):
@@ -289,7 +290,7 @@ def grouped(settings: Sequence[Setting]) -> list[tuple[dict[str, Any], list[Sett
         for field, value in setting.fields.items():
             if isinstance(value, (int, float)):
                 values.setdefault(field, []).append(value)
-    traced = {field for field, found in values.items() if sweep.is_traced(field, found)}
+    traced = {field for field, found in values.items() if is_traced(field, found)}
     groups: dict[str, tuple[dict[str, Any], list[Setting]]] = {}
     for setting in settings:
         shared = {field: value for field, value in setting.fields.items() if field not in traced or isinstance(value, str)}
@@ -343,7 +344,7 @@ def protocol(base: ConfigDict, setting: Setting, seeds: int, resample: bool, ref
     Of the config the fields that differ from the defaults, so that a new field leaves old lines valid; whoever changes a
     default that studies rely on raises ``DEFAULTS``.
     """
-    config = differences(default_config(), sweep.with_fields(base, setting.fields))
+    config = differences(default_config(), with_fields(base, setting.fields))
     fit = setting.fit.__name__ if setting.fit else ""
     told = [DEFAULTS, config, seeds, resample, setting.against or reference, fit, plain(list(setting.points))]
     told += [choice] if choice != 1 and setting.points else []

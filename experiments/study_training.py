@@ -23,6 +23,7 @@ from textfuse_jax.data.corpus import Corpus
 from textfuse_jax.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
 from textfuse_jax.models.classifier import taps_of
 from textfuse_jax.training import setup, sweep
+from textfuse_jax.training.grid import Trial, with_fields
 from textfuse_jax.training.inference import to_probabilities
 from textfuse_jax.training.summary import confidence
 
@@ -98,7 +99,7 @@ class Materials:
         corpus = setup.load_corpus(config)
         if config.encoder.mode != "cached" or config.training.pretrain != "none":
             return setup.prepare(config, corpus, self._say)
-        without = sweep.with_fields(config, {"encoder.mode": "frozen"})
+        without = with_fields(config, {"encoder.mode": "frozen"})
         material = setup.prepare(without, corpus, self._say)
         key = json.dumps([config.encoder.to_dict(), [config.data[field] for field in CUT], taps_of(config.model)])
         if self._shared is None or self._shared[0] != key:
@@ -134,7 +135,7 @@ def train_settings(
     fields = _fields(config, settings, grids)
     program = sweep.Trials(config, material, ["seed", *fields], len(settings) * seeds, say)
 
-    def trial(setting, point: Point, seed: int) -> sweep.Trial:
+    def trial(setting, point: Point, seed: int) -> Trial:
         values = dict(setting.fields) | dict(point)
         return {"seed": seed} | {field: values.get(field, _value(config, field)) for field in fields}
 
@@ -166,7 +167,7 @@ def train_settings(
         facts |= {fact: values[i * seeds] if fact.startswith("sample") else values[mine] for fact, values in found.items()}
         facts |= calibrated(held[mine], logits[mine], material.corpus)
         told = to_probabilities(logits[mine], material.corpus.multi_label), _validation(results[mine]), facts
-        own, classes = sweep.with_fields(config, settings[i].fields), len(material.corpus.class_names)
+        own, classes = with_fields(config, settings[i].fields), len(material.corpus.class_names)
         made = functools.partial(predictor, own, material.encoder, program.weights_of(i * seeds), classes)
         outcomes.append(Outcome(*told, made))
     return outcomes

@@ -33,7 +33,8 @@ from experiments.study_latency import latency, predictor
 from textfuse_jax.config import runlocal
 from textfuse_jax.evaluation.records import append_result, environment, hardware, plain, read_predictions, read_results
 from textfuse_jax.experiment import EXIT_INTERRUPTED, Interrupted, config_of, run
-from textfuse_jax.training import export, setup, sweep
+from textfuse_jax.training import export, setup
+from textfuse_jax.training.grid import with_fields
 
 FOLDER = pathlib.Path("runs") / "tuned"
 
@@ -67,7 +68,7 @@ class Row:
         name, _, argument = self.config.partition(":")
         config = importlib.import_module(f"configs.{name}").get_config(argument or None)
         own = {"seed": seed, "data.seed": seed if self.resample else 0, "evaluation.graphs": 0, "evaluation.reference": False}
-        config = sweep.with_fields(config, {**self.fields, **own})
+        config = with_fields(config, {**self.fields, **own})
         if self.small:
             runlocal(config)
         return config

@@ -23,18 +23,10 @@ from textfuse_jax.evaluation.records import append_result, environment, hardware
 from textfuse_jax.evaluation.report import REFERENCES, markdown_table
 from textfuse_jax.experiment import RunFolderError, differences, read_config
 from textfuse_jax.training import setup
+from textfuse_jax.training.grid import check_axes, groups, parse_sweep, setting_of, summary_of, tupled, with_fields
 from textfuse_jax.training.inference import to_probabilities
 from textfuse_jax.training.progress import Interrupted, StopSignals
-from textfuse_jax.training.sweep import (
-    Trials,
-    check_axes,
-    groups,
-    parse_sweep,
-    setting_of,
-    summary_of,
-    tupled,
-    with_fields,
-)
+from textfuse_jax.training.sweep import Trials
 
 METRICS = ("accuracy", "f1_macro", "auc_ovr", "nll")
 
@@ -46,7 +38,7 @@ def run_sweep(
 
     Args:
       config: what the trials have in common; ``config.data.seed`` is set to the config's seed, so that all trials share splits.
-      text: as ``sweep.parse_sweep`` reads it.
+      text: as ``parse_sweep`` reads it.
       workdir: the sweep's folder.
       resume: go on with the groups of trials that the folder lacks.
       say: takes lines of progress; default prints them.

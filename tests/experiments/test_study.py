@@ -16,7 +16,8 @@ from tests.launching import write_corpus
 from textfuse_jax.config import runlocal, validate
 from textfuse_jax.encoders.architecture import Architecture
 from textfuse_jax.evaluation.records import append_result
-from textfuse_jax.training import setup, sweep
+from textfuse_jax.training import setup
+from textfuse_jax.training.grid import is_traced, with_fields
 
 STUDIES = sorted(study_tables.TITLES)
 
@@ -28,7 +29,7 @@ def test_settings_are_valid_and_named_once(name):
     minilm = Architecture(model_type="bert", vocabulary=100, width=384, layers=6, heads=12, feed_forward=1536, positions=512)
     seen = {study_setting.name for study_setting in settings[:1]}
     for setting in settings:
-        config = sweep.with_fields(study.frozen(), setting.fields)
+        config = with_fields(study.frozen(), setting.fields)
         validate(config)
         setup.make_model(config, minilm, 4)  # every part takes its arguments
         assert setting.fit or len({tuple(point) for point in setting.points}) <= 1
@@ -55,12 +56,12 @@ def test_trials_of_a_program_set_numbers_alone(name):
     """A part's arguments, or one that the config doesn't give, are no field of a trial."""
     base = study.frozen()
     for shared, group in study.grouped(importlib.import_module(f"experiments.{name}").SETTINGS):
-        config = sweep.with_fields(base, shared)
+        config = with_fields(base, shared)
         for field in study_training._fields(config, group, [s.points for s in group]):
             default = study_training._value(config, field)
             values = [s.fields.get(field, default) for s in group]
             values += [point[field] for s in group for point in s.points if field in point]
-            assert all(isinstance(v, (int, float)) for v in values) and sweep.is_traced(field, [v or 1 for v in values])
+            assert all(isinstance(v, (int, float)) for v in values) and is_traced(field, [v or 1 for v in values])
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -164,7 +165,7 @@ def test_logistic_regression_on_cached_means(tmp_path):
     write_corpus(tmp_path / "corpus.csv")
     base.data.path, base.data.long_documents, base.encoder.cache_dir = str(tmp_path / "corpus.csv"), "windows", str(tmp_path)
     base.data.max_length = base.data.row_lengths[0]
-    base = sweep.with_fields(base, study.ENCODER_ALONE)
+    base = with_fields(base, study.ENCODER_ALONE)
     material = study_training.Materials([base], lambda _: None, 1)(base)
     x = {split: study_linear.document_means(material, split, study.TAPS) for split in ("train", "test")}
     encoded, features = material.encoded["test"], material.features["test"]
@@ -185,7 +186,7 @@ def test_logistic_regression_on_cached_means(tmp_path):
 @pytest.mark.slow
 def test_texts_that_splits_share_are_encoded_once(tmp_path):
     """In windows too; what an earlier split had comes out as if the later one had been encoded alone."""
-    base = sweep.with_fields(study.frozen(), {"data.long_documents": "windows", "encoder.cache_dir": str(tmp_path)})
+    base = with_fields(study.frozen(), {"data.long_documents": "windows", "encoder.cache_dir": str(tmp_path)})
     runlocal(base)
     encoder = setup.load_text_encoder(base, ())
     texts = ["Oil rises. " * n + f"Item {n} of the day, said the minister." for n in (1, 9, 2, 4, 20, 3)]

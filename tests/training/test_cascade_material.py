@@ -10,6 +10,7 @@ from textfuse_jax.data.corpus import TEST, TRAIN, DataError
 from textfuse_jax.sweeping import run_sweep
 from textfuse_jax.training import setup, sweep
 from textfuse_jax.training.cascade_material import load_encoders
+from textfuse_jax.training.grid import check_axes
 from textfuse_jax.training.losses import class_shares, make_loss
 
 
@@ -62,8 +63,8 @@ def test_weibo_cant_be_fused():
 def test_folds_are_those_of_the_protocol(tmp_path):
     config = small("time")
     with pytest.raises(ConfigError, match=r"data\.fold must lie in 0\.\.1"):
-        sweep.check_axes(small(), {"data.fold": (0, 2)})
-    sweep.check_axes(config, {"data.fold": (0, 1, 2)})  # how many there are is known with the data
+        check_axes(small(), {"data.fold": (0, 2)})
+    check_axes(config, {"data.fold": (0, 1, 2)})  # how many there are is known with the data
     folds = small()
     material = setup.prepare(folds, setup.load_corpus(folds), quiet)
     program = sweep.Trials(folds, material, ["data.fold"], 1, quiet)

@@ -15,6 +15,7 @@ from textfuse_jax.evaluation.metrics import selection_metrics
 from textfuse_jax.experiment import read_config
 from textfuse_jax.sweeping import run_sweep
 from textfuse_jax.training import setup, sweep
+from textfuse_jax.training.grid import combinations, groups, is_traced, parse_sweep, summary_of, with_fields
 from textfuse_jax.training.inference import to_probabilities
 from textfuse_jax.training.loop import train
 from textfuse_jax.training.progress import Interrupted, StopSignals
@@ -46,8 +47,8 @@ def quiet(_):
 
 def test_a_trial_among_many_ends_as_it_does_alone(setting):
     config, material = setting
-    axes = sweep.parse_sweep(AXES)
-    trials = sweep.combinations(axes)
+    axes = parse_sweep(AXES)
+    trials = combinations(axes)
     together = sweep.Trials(config, material, list(axes), len(trials), quiet)
     results, logits = together.run(trials), together.test_logits()
     assert len({round(r["validation"]["nll"], 4) for r in results}) > 2
@@ -70,7 +71,7 @@ def test_trials_in_parts_and_in_the_plain_loop_end_alike(setting, tmp_path):
     assert [r["best_step"] for r in in_parts.run(trials)] == [r["best_step"] for r in results]
     np.testing.assert_allclose(in_parts.test_logits(), logits, atol=1e-5)
     with StopSignals() as stop:
-        one = train(sweep.with_fields(config, trials[3]), material.corpus, tmp_path, stop, quiet)
+        one = train(with_fields(config, trials[3]), material.corpus, tmp_path, stop, quiet)
     np.testing.assert_allclose(one["logits"]["test"], logits[3], atol=1e-4)
 
 
@@ -126,7 +127,7 @@ def test_a_share_of_the_steps_is_a_run_of_its_own(setting):
     trial = [{"seed": 3, "optimizer.learning_rate": 1e-2}]
     half = sweep.Trials(config, material, list(trial[0]), 1, quiet)
     (found,) = half.run(trial, share=0.5)
-    one = sweep.with_fields(config, {"training.total_epochs": 1})
+    one = with_fields(config, {"training.total_epochs": 1})
     (whole,) = sweep.Trials(one, material, list(trial[0]), 1, quiet).run(trial)
     assert found["steps"] == whole["steps"] == half.run(trial)[0]["steps"] // 2
     assert found["validation"]["nll"] == pytest.approx(whole["validation"]["nll"], rel=1e-6)
@@ -138,7 +139,7 @@ def test_a_program_goes_on_with_other_documents(corpus_file, tmp_path):
     config = agnews_frozen.get_config("runlocal")
     config.data.source, config.data.path, config.encoder.cache_dir = "file", str(corpus_file), str(tmp_path)
     config.data.train_rows, config.data.seed = 24, 0
-    held = [sweep.with_fields(config, {"data.seed": seed}) for seed in (0, 1)]
+    held = [with_fields(config, {"data.seed": seed}) for seed in (0, 1)]
     first, second = (setup.prepare(one, setup.load_corpus(one), quiet) for one in held)
     trials, said = [{"seed": seed} for seed in (0, 1)], []
     program = sweep.Trials(config, first, ["seed"], 2, said.append)
@@ -151,7 +152,7 @@ def test_a_program_goes_on_with_other_documents(corpus_file, tmp_path):
     np.testing.assert_allclose(moved.test_logits([1]), alone.test_logits([1]), atol=1e-5)
     shapes = {batches.shapes for batches in (program._batches, moved._batches)}
     assert len([line for line in said if "step of" in line]) == len(shapes)
-    weighted = sweep.with_fields(config, {"loss.class_weights": "balanced"})
+    weighted = with_fields(config, {"loss.class_weights": "balanced"})
     program = sweep.Trials(weighted, first, ["seed"], 2, quiet)
     assert program.on(second)._step is not program._step
 
@@ -177,15 +178,15 @@ def test_copies_of_a_text_lie_in_one_fold(setting):
 
 
 def test_the_text_of_a_sweep():
-    axes = sweep.parse_sweep('seed=0..3; optimizer.learning_rate=1e-3, 3e-3; model.pooling="a:B","c:D"; data.x=(1,2),(3,)')
+    axes = parse_sweep('seed=0..3; optimizer.learning_rate=1e-3, 3e-3; model.pooling="a:B","c:D"; data.x=(1,2),(3,)')
     assert axes["seed"] == (0, 1, 2, 3) and axes["optimizer.learning_rate"] == (1e-3, 3e-3)
     assert axes["model.pooling"] == ("a:B", "c:D") and axes["data.x"] == ((1, 2), (3,))
-    parts = sweep.groups(axes)
+    parts = groups(axes)
     assert len(parts) == 4 and all(len(trials) == 8 for _, trials in parts)
-    assert not sweep.is_traced("loss.consistency", (0.0, 1.0)) and sweep.is_traced("model.head_args.dropout", (0.1, 0.2))
+    assert not is_traced("loss.consistency", (0.0, 1.0)) and is_traced("model.head_args.dropout", (0.1, 0.2))
     for wrong in ("", "seed", "seed=", "seed=a b"):
         with pytest.raises(ConfigError, match="--sweep"):
-            sweep.parse_sweep(wrong)
+            parse_sweep(wrong)
 
 
 def test_summary_is_over_seeds_and_folds():
@@ -195,7 +196,7 @@ def test_summary_is_over_seeds_and_folds():
         for rate in (0.1, 0.2)
     ]
     rows.append({"trial": {"seed": 0, "optimizer.learning_rate": 9.0}, "validation": {}})  # diverged
-    best, second, worst = sweep.summary_of(rows, "accuracy")
+    best, second, worst = summary_of(rows, "accuracy")
     assert best["setting"] == {"optimizer.learning_rate": 0.2} and best["trials"] == 2
     np.testing.assert_allclose([best["mean"], best["sd"]], [0.75, 0.1 / 2**0.5])
     assert second["setting"] == {"optimizer.learning_rate": 0.1} and worst["mean"] is None and worst["diverged"] == 1
@@ -252,6 +253,6 @@ def test_a_signal_ends_a_sweep_in_order(corpus_file, setting, tmp_path):
 
 def test_a_trial_leaves_the_config_as_it_was(setting):
     config, _ = setting
-    other = sweep.with_fields(config, {"model.head_args.dropout": 0.9, "seed": 5})
+    other = with_fields(config, {"model.head_args.dropout": 0.9, "seed": 5})
     assert other.model.head_args.dropout == 0.9 and other.seed == 5
     assert config.model.head_args.get("dropout") != 0.9 and config.seed == 0
