@@ -134,8 +134,8 @@ def difference(line: Line) -> str:
 
 
 def comparisons(line: Line) -> list[Line]:
-    """The settings that one is compared with."""
-    return [line, *line.get("others", ())] if "difference" in line else []
+    """The settings that one is compared with; none for an older line, whose reference isn't that of the table."""
+    return [line, *line.get("others", ())] if "difference" in line and not line["older"] else []
 
 
 def clustered(line: Line) -> str:

@@ -30,9 +30,9 @@ from experiments.baselines import ATTENTION_PAPER, PYRAMID_PAPER
 from experiments.graph_benchmarks import PUBLISHED, published
 from experiments.study import NO_GRAPH, RESULTS, WORK, compared, scores, store, strata
 from experiments.study_latency import latency, predictor
-from textfuse_jax.config import runlocal
+from textfuse_jax.config import default_config, runlocal
 from textfuse_jax.evaluation.records import append_result, environment, hardware, plain, read_predictions, read_results
-from textfuse_jax.experiment import EXIT_INTERRUPTED, Interrupted, config_of, run
+from textfuse_jax.experiment import EXIT_INTERRUPTED, Interrupted, config_of, differences, run
 from textfuse_jax.training import export, setup
 from textfuse_jax.training.grid import with_fields
 
@@ -149,15 +149,22 @@ def record(row: Row) -> dict[str, Any] | None:
         return None
     results = [json.loads((folder / "result.json").read_text()) for folder in folders]
     corpus = setup.load_corpus(row.at(0))
-    ours = np.stack([read_predictions(folder / "predictions.csv").probabilities for folder in folders])
+    found = [read_predictions(folder / "predictions.csv") for folder in folders]
+    for folder, one in zip(folders, found):
+        if list(one.ids) != list(corpus.test.ids):
+            raise ValueError(
+                f"{folder} was tested on other documents than the data now holds; remove the folder to train it again"
+            )
+    ours = np.stack([one.probabilities for one in found])
     work = WORK / ("local" if row.small else "") / row.study
     store(work / f"{row.name}.npz", ours, "")  # what other tuned rows are compared with
     kept, difference = work / f"{row.against}.npz", {}
-    if kept.exists():  # as many of its seeds as there are of ours
-        store(WORK / "tuned" / "reference.npz", np.load(kept)["probabilities"][: len(ours)], "")
+    theirs = np.load(kept)["probabilities"][: len(ours)] if kept.exists() else ours[:0]
+    if len(theirs) == len(ours):  # as many of its seeds as there are of ours
+        store(WORK / "tuned" / "reference.npz", theirs, "")
         difference = compared(corpus.test.labels, ours, WORK / "tuned" / "reference.npz")
     else:
-        print(f"{row.name}: not compared, {kept} isn't there", flush=True)
+        print(f"{row.name}: not compared, {kept} has {len(theirs)} of {len(ours)} seeds", flush=True)
     last = results[-1]
     line = {
         "study": row.study,
@@ -202,8 +209,10 @@ def timed(folder: pathlib.Path, texts: Sequence[str]) -> dict[str, Any]:
 
 
 def fields_of(row: Row) -> dict[str, Any]:
-    """What names the row's runs: its config and the fields on top of it."""
-    return plain(dict(row.fields)) | {"config": row.config} | ({"data.seed": "each its own"} if row.resample else {})
+    """What names the row's runs: its config, the fields on top of it, and a digest of what they come to."""
+    made = json.dumps(differences(default_config(), row.at(0)))
+    told = {"config": row.config, "made": hashlib.sha256(made.encode()).hexdigest()[:12]}
+    return plain(dict(row.fields)) | told | ({"data.seed": "each its own"} if row.resample else {})
 
 
 def folder_of(row: Row, seed: int) -> pathlib.Path:

@@ -123,16 +123,35 @@ def test_retry_after_in_every_form(headers, seconds):
 
 def test_waits_are_short_while_most_calls_are_answered_and_long_in_an_outage():
     traffic, rng = Traffic(0, 0), random.Random(0)
+    calm, answers = [], 0
+    for _ in range(1000):
+        if rng.random() < 0.3:
+            calm.append(traffic.faulted(0.5, 60.0, answers)[0])
+        else:
+            traffic.answered(0.0)
+            answers += 1
+    assert np.mean(np.array(calm) == 60.0) > 0.9  # nothing was answered since the last fault
     calm = []
     for _ in range(1000):
         if rng.random() < 0.3:
-            calm.append(traffic.faulted(0.5, 60.0))
+            calm.append(traffic.faulted(0.5, 60.0, answers - 1)[0])
         else:
             traffic.answered(0.0)
+            answers += 1
     assert np.mean(np.array(calm) == CALM * 0.5) > 0.97
-    assert traffic.faulted(20.0, 60.0) == 60.0  # the most that was asked for is kept
-    outage = [traffic.faulted(0.5, 60.0) for _ in range(40)]
+    longest, known = traffic.faulted(20.0, 60.0, 0)
+    assert longest == 60.0 and known == answers  # four times 20 are more than the most that was asked for
+    outage = [traffic.faulted(0.5, 60.0, 0)[0] for _ in range(40)]
     assert set(outage[20:]) == {60.0}
     for _ in range(40):
         traffic.answered(0.0)
-    assert traffic.faulted(0.5, 60.0) == CALM * 0.5
+    assert traffic.faulted(0.5, 60.0, answers)[0] == CALM * 0.5
+
+
+def test_the_only_request_of_an_account_waits_longer_each_time():
+    traffic, answers, waits = Traffic(0, 0), 0, []
+    for fault in range(1, 10):
+        most, answers = traffic.faulted(1.0, 60.0, answers)
+        waits.append(backoff(fault, 1.0, most, None, random.Random(0)))
+    np.testing.assert_allclose(np.diff(np.log2(waits[:6])), 1)
+    assert sum(waits) > 100

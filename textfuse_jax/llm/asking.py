@@ -41,6 +41,7 @@ class Item:
     attempts: int = 0
     polls: int = 0
     tokens_booked: float = 0.0
+    answers: int = 0  # that the account had given at its last fault
 
 
 class Asking:
@@ -179,16 +180,19 @@ class Asking:
         self.bar.fault()
         if problem.action == "fatal":
             self.fatal = self.fatal or ProviderError(f"{self.settings.label} at {self.settings.url}: {message}")
-        elif problem.action == "rejected" or item.attempts >= self.settings.attempts:
-            fault = "rejected" if problem.action == "rejected" else "failed"
-            self._done(item, Answer("", fault=fault, detail=message, attempts=item.attempts))
-        else:
-            s = self.settings
-            most = self.traffic.faulted(s.backoff_seconds, s.backoff_most_seconds)
-            wait = backoff(item.attempts, s.backoff_seconds, most, problem.wait, self.rng)
-            if problem.limited:
-                self.traffic.refused(wait)
-            self._put_back(item, wait)
+            return
+        if problem.action == "rejected":
+            self._done(item, Answer("", fault="rejected", detail=message, attempts=item.attempts))
+            return
+        s = self.settings
+        most, item.answers = self.traffic.faulted(s.backoff_seconds, s.backoff_most_seconds, item.answers)
+        if item.attempts >= s.attempts:
+            self._done(item, Answer("", fault="failed", detail=message, attempts=item.attempts))
+            return
+        wait = backoff(item.attempts, s.backoff_seconds, most, problem.wait, self.rng)
+        if problem.limited:
+            self.traffic.refused(wait)
+        self._put_back(item, wait)
 
     def _put_back(self, item: Item, wait: float) -> None:
         self.tie += 1

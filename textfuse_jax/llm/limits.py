@@ -81,22 +81,24 @@ class Gate:
 
 
 class Weather:
-    """Whether a provider answers most calls, of about the last twenty.
+    """Whether a provider answers most calls, of about the last twenty, and how many it has answered.
 
-    Then a request that faults again and again is unlucky: long waits would spare the provider nothing, and the last requests of
-    a list would be waited for alone. Where most calls fault, waits grow up to the most.
+    A request that faults again while others are answered is unlucky: long waits would spare the provider nothing, and the last
+    requests of a list would be waited for alone. Where most calls fault, or nothing was answered in between, waits grow up to
+    the most.
     """
 
     def __init__(self):
-        self._faults = 0.0
+        self._faults, self.answers = 0.0, 0
 
     def called(self, fault: bool) -> None:
         """A call was answered, or faulted."""
         self._faults += MEMORY * (fault - self._faults)
+        self.answers += not fault
 
-    def longest(self, mean: float, most: float) -> float:
-        """Seconds that a request waits at most, whose first wait is ``mean``."""
-        return min(CALM * mean, most) if self._faults < 0.5 else most
+    def longest(self, mean: float, most: float, answers: int) -> float:
+        """Seconds that a request waits at most, jitter aside, whose first wait is ``mean``; ``answers``: at its last fault."""
+        return min(CALM * mean, most) if self._faults < 0.5 and self.answers > answers else most
 
 
 class Traffic:
@@ -129,11 +131,15 @@ class Traffic:
             self._weather.called(False)
             self._tokens.correct(tokens)
 
-    def faulted(self, mean: float, most: float) -> float:
-        """A call faulted; returns the longest wait before it is sent again, of ``most`` seconds where the first is ``mean``."""
+    def faulted(self, mean: float, most: float, answers: int) -> tuple[float, int]:
+        """A call faulted, when ``answers`` calls had been answered at the last fault of its request.
+
+        Returns:
+          The longest wait before it is sent again, of ``most`` seconds where the first is ``mean``; the calls answered by now.
+        """
         with self._lock:
             self._weather.called(True)
-            return self._weather.longest(mean, most)
+            return self._weather.longest(mean, most, answers), self._weather.answers
 
     def refused(self, wait: float) -> None:
         """A call was refused, to be sent again after ``wait`` seconds."""

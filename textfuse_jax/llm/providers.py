@@ -88,8 +88,8 @@ class Settings:
       requests_per_minute, tokens_per_minute: of the account; 0 = no limit.
       timeout_seconds: of one call, from sending to its last byte.
       attempts: most calls for one answer.
-      backoff_seconds, backoff_most_seconds: mean wait after the first fault, doubled with each, up to the most; up to
-        four times the first while most calls of the account are answered.
+      backoff_seconds, backoff_most_seconds: mean wait after the first fault, doubled with each, up to the most, before
+        jitter; up to four times the first while most calls of the account are answered.
       price_input, price_cached_input, price_output: per million tokens; below 0 = unknown (cached: as input).
     """
 

@@ -215,7 +215,8 @@ class Trials:
 
         ``test_logits`` reads the test split with the best weights of the last run.
 
-        Where half of the trials have stopped (``training.patience``) and many steps are left, the others go on by themselves.
+        Where half of the trials have stopped (``training.patience``) and many steps are left, the others go on by themselves
+        (on one device).
 
         Args:
           trials: as many as the program has.
