@@ -71,7 +71,7 @@ def section(name: str, path: pathlib.Path) -> str:
 def table(lines: Sequence[Line], missing: Sequence[str]) -> str:
     """A row a setting; columns that no line has are left out."""
     columns = {
-        "setting": lambda line: line["setting"] + (" †" if line["older"] else ""),
+        "setting": lambda line: line["setting"] + (" †" if line.get("older") else ""),
         "classes": lambda line: str(len(line["classes"])),
         "cascades / posts": lambda line: f"{line['data']['cascades']:,} / {line['data']['posts']:,}",
         "source of augmentation": lambda line: (line.get("augmentation") or {}).get("source", "–"),
@@ -135,7 +135,7 @@ def difference(line: Line) -> str:
 
 def comparisons(line: Line) -> list[Line]:
     """The settings that one is compared with; none for an older line, whose reference isn't that of the table."""
-    return [line, *line.get("others", ())] if "difference" in line and not line["older"] else []
+    return [line, *line.get("others", ())] if "difference" in line and not line.get("older") else []
 
 
 def clustered(line: Line) -> str:

@@ -71,3 +71,5 @@ def test_a_small_study_runs_compares_and_goes_on(tmp_path, monkeypatch):
     table = cascade_tables.table([one, two], ["three"])
     assert "not measured" in table and "from one" in table and f"{one['test']['accuracy'][0]:.4f}" in table
     assert "0.5 (s)" in table and json.loads(output.read_text().splitlines()[0])["published"]["source"] == "s"
+    older = cascade_tables.table([one, two | {"older": True}], [])
+    assert "two †" in older and "one †" not in older and "from one" not in older
