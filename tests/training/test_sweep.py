@@ -94,7 +94,9 @@ def test_trials_that_go_on_without_the_stopped_ones_end_as_they_would_have(setti
     config, material = setting
     config = config.copy_and_resolve_references()
     config.training.total_epochs, config.training.patience, config.training.select_by = 6, 1, "nll"
-    trials = [{"seed": seed, "optimizer.learning_rate": rate} for seed in (0, 1) for rate in (0.3, 1e-3, 0.5)]
+    trials = [
+        {"seed": seed, "optimizer.learning_rate": rate} for seed in (0, 1) for rate in (0.0, 1e-3, 0.0)
+    ]  # what learns nothing stops
     whole = sweep.Trials(config, material, list(trials[0]), len(trials), quiet)
     results, logits = whole.run(trials), whole.test_logits()
     monkeypatch.setattr(sweep, "WORTH_COMPILING", 1)
