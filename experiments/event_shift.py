@@ -27,7 +27,7 @@ LARGE = 400
 """Threads of an event that is scored."""
 
 
-def shares(texts: list[str], labels: np.ndarray, train: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, float]:
+def odds_of(texts: list[str], labels: np.ndarray, train: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, float]:
     """Log odds of a rumour of the held-out texts, and the log odds of a non-rumour among the training texts."""
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
     known, new = words.fit_transform([texts[i] for i in train]), words.transform([texts[i] for i in held])
@@ -44,7 +44,7 @@ def main() -> int:
     scored: dict[str, list[tuple[np.ndarray, np.ndarray, float]]] = {name: [] for name in large}
     for pair in itertools.combinations(large, 2):
         train, held = np.flatnonzero(~np.isin(events, pair)), np.flatnonzero(np.isin(events, pair))
-        odds, prior = shares(texts, labels, train, held)
+        odds, prior = odds_of(texts, labels, train, held)
         for tested, looked_at in (pair, pair[::-1]):
             here = events[held] == looked_at
             scored[tested].append((odds[here], labels[held][here], prior))
