@@ -73,3 +73,17 @@ def test_a_small_study_runs_compares_and_goes_on(tmp_path, monkeypatch):
     assert "0.5 (s)" in table and json.loads(output.read_text().splitlines()[0])["published"]["source"] == "s"
     older = cascade_tables.table([one, two | {"older": True}], [])
     assert "two †" in older and "one †" not in older and "from one" not in older
+
+
+def test_the_constant_answer_stands_with_its_f1_of_rumours_where_that_is_published():
+    line = {"constant": {"accuracy": 0.749, "f1_macro": 0.4283, "f1": 0.8566}, "classes": ["non-rumour", "rumour"]}
+    assert cascade_tables.constant(line) == "0.749 / 0.428, F1 of rumours 0.857"
+    assert cascade_tables.constant(line | {"classes": ["no", "yes"]}) == "0.749 / 0.428"
+    older = {"constant": {"accuracy": 0.749, "f1_macro": 0.4283}, "classes": ["non-rumour", "rumour"]}
+    assert cascade_tables.constant(older) == "0.749 / 0.428"
+
+
+@pytest.mark.parametrize("name", ["rumor_protocols", "rumor_fusion"])
+def test_a_table_with_events_says_what_an_absent_class_counts(name):
+    section = cascade_tables.section(name, C.RESULTS / f"{name}.jsonl")
+    assert (cascade_tables.ABSENT in section) == (name == "rumor_protocols") == ("one event out" in section)
