@@ -1,4 +1,4 @@
-"""Probes: features worked out by hand; what an id or a delay tells is found; what nothing tells is not, so no test row is fitted."""
+"""Probes: features by hand; what an id or a delay tells is found; what nothing tells is guessed, for no test row is fitted."""
 
 import dataclasses
 import types
@@ -14,16 +14,15 @@ from textfuse_jax.evaluation import probes as P
 
 N = 300
 LABELS = np.random.default_rng(1).integers(0, 2, N).astype(np.int32)
-PART = np.random.default_rng(2).integers(0, 3, N)
 
 
 def roles(epoch_by_test=False):
     """Three folds, each tested on a third; validation is the next third, or with ``epoch_by_test`` the test cascades too."""
-    found = np.full((3, N), TRAIN, np.int8)
+    found, part = np.full((3, N), TRAIN, np.int8), np.random.default_rng(2).integers(0, 3, N)
     for fold in range(3):
-        found[fold, PART == fold] = TEST | (VALIDATION if epoch_by_test else 0)
+        found[fold, part == fold] = TEST | (VALIDATION if epoch_by_test else 0)
         if not epoch_by_test:
-            found[fold, PART == (fold + 1) % 3] = VALIDATION
+            found[fold, part == (fold + 1) % 3] = VALIDATION
     return found
 
 
@@ -96,3 +95,9 @@ def test_the_words_of_the_source_are_learnt_on_training_cascades_alone():
     found = rumor_protocols.beside(told, roles())
     assert found["words_probe"]["accuracy"] > 0.95
     assert set(found) == {"id_probe", "time_probe", "words_probe"}
+
+
+def test_weibos_sources_are_read_by_characters():
+    rng = np.random.default_rng(5)
+    texts = ["".join(chr(0x4E00 + c) for c in rng.integers(0, 60, 7)) + "真谣"[label] for label in LABELS]
+    assert rumor_protocols.beside(corpus(texts, "weibo:rumour"), roles())["words_probe"]["accuracy"] > 0.95
