@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.topic_edges import join_neighbours, same_topic_share
+from experiments.topic_edges import join_neighbours, same_topic_counts
 from textfuse_jax.evaluation.graph_drawing import document_graph
 from textfuse_jax.segments import segment_count, segment_sum
 from textfuse_jax.training import sweep
@@ -46,17 +46,19 @@ def construction_facts(program: sweep.Trials) -> dict[str, list[Any]]:
     scales = program.config.model.nodes
 
     def read(rows, out):
-        return same_topic_share(rows, out["graph"], scales)
+        return same_topic_counts(rows, out["graph"], scales)
 
     joined = program.reader(read, join_neighbours)
-    found = np.stack([joined(batch) for batch in range(min(BATCHES, program.held_batches))])
-    share, chance, count = np.moveaxis(found, 1, 0)  # [batches, trials] each
-    total = count.sum(0)
-    facts["same_topic"] = [
-        None if n == 0 else round(float(x), 4) for x, n in zip((share * count).sum(0) / np.maximum(total, 1), total)
-    ]
-    facts["same_topic_of_all_pairs"] = [round(float(x), 4) for x in chance.mean(0)]
+    found = [joined(batch) for batch in range(min(BATCHES, program.held_batches))]
+    same, edges, same_pairs, pairs = np.sum(found, axis=0, dtype=np.int64)  # [trials] each
+    facts["same_topic"] = _shares(same, edges)
+    facts["same_topic_of_all_pairs"] = _shares(same_pairs, pairs)
     return facts | {"sample_graph": sample_graphs(program)}
+
+
+def _shares(part: np.ndarray, whole: np.ndarray) -> list[float | None]:
+    """Of each trial; None where there is nothing to have a share of."""
+    return [round(p / n, 4) if n else None for p, n in zip(part.tolist(), whole.tolist())]
 
 
 def attention_facts(program: sweep.Trials) -> dict[str, list[Any]]:
