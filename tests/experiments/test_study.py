@@ -124,6 +124,7 @@ def test_a_study_runs_and_goes_on(tmp_path, resample):
     base.encoder.dtype = "float32"
     base.encoder.scratch.update(dict(vocab_size=500, width=16, layers=1, heads=2, feed_forward=32))
     base.model.levels, base.model.width = ("00/phrase", "01/sentence"), 16
+    base.model.pooling_args.self_attention = True
     grid = study.rates("optimizer.learning_rate", "optimizer.encoder_learning_rate", values=(1e-6, 1e-2, 1e-3))
     settings = [
         study.Setting("slow", {"optimizer.learning_rate": 1e-5, "optimizer.encoder_learning_rate": 1e-5}),
@@ -148,7 +149,9 @@ def test_a_study_runs_and_goes_on(tmp_path, resample):
     assert 0 < chosen["edges_a_node"][0] < 20 and -1 <= chosen["cosine_of_nodes"][1] <= 1
     assert chosen["same_topic"][0] is None or 0 <= chosen["same_topic"][0] <= 1
     if not resample:
-        assert len(chosen["sample_graph"]["texts"]) == len(chosen["sample_graph"]["level"])
+        sample = chosen["sample_graph"]
+        assert len(sample["texts"]) == len(sample["level"]) == len(sample["beta"])
+        assert sample["share"] == "pool/looks" and sum(sample["beta"]) == pytest.approx(1, abs=2e-3)
     assert resample or (chosen["latency_ms"]["1"] > 0 and chosen["latency_ms"]["64"] > 0)
     assert words["latency_ms"]["1"] > 0 and len(words["ece_after_temperature"]) == words["seeds"]
     said = []
