@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from configs import quickstart
-from experiments import study, study_extras, study_features, study_graphs, study_linear, study_tables, study_training
+from experiments import backbone, study, study_extras, study_features, study_graphs, study_linear, study_tables, study_training
 from tests.launching import write_corpus
 from textfuse_jax.config import runlocal, validate
 from textfuse_jax.encoders.architecture import Architecture
@@ -111,6 +111,22 @@ def test_settings_that_differ_in_rates_share_a_program():
         {"model.width": 8},
     ]
     assert settings[0].points == () and len(settings[2].points) == len(study.RATES)  # a rate that is given isn't chosen
+
+
+def test_a_backbone_is_known_by_its_name_and_weights_wherever_it_lies(tmp_path, monkeypatch):
+    """Neither a line nor what says that it is done knows a folder of this machine; other weights are another protocol."""
+    setting = {s.name: s for s in backbone.SETTINGS}["bert-base-uncased, encoder alone"]
+    assert setting.fields["encoder.checkpoint"] == "bert-base-uncased"
+    keys = []
+    for name, weights in (("here", b"abc"), ("there", b"abc"), ("other", b"abd")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "model.safetensors").write_bytes(weights)
+        monkeypatch.setenv("TEXTFUSE_CHECKPOINTS", f"bert-base-uncased={tmp_path / name}")
+        assert study._weights_are_there(with_fields(study.frozen(), setting.fields), setting, print)
+        keys.append((study.protocol(study.frozen(), setting, 5, False, "", 1), study.encoder_of(setting)["encoder_fingerprint"]))
+    assert keys[0] == keys[1] and all(a != b for a, b in zip(keys[1], keys[2]))
+    assert study.encoder_of(study.Setting("MiniLM")) == {}  # the study's own encoder: its digests stay
 
 
 @pytest.mark.slow
