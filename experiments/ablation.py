@@ -36,4 +36,4 @@ SETTINGS = [
 
 
 if __name__ == "__main__":
-    main("ablation", frozen(), SETTINGS, reference=ALONE, measure=graph_facts, timing=True, choice=1.0)
+    main("ablation", frozen(), SETTINGS, reference=ALONE, measure=graph_facts, choice=1.0)

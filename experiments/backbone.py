@@ -51,4 +51,4 @@ SETTINGS = [
 ]
 
 if __name__ == "__main__":
-    main("backbone", frozen(), SETTINGS, reference="MiniLM, encoder alone", timing=True)
+    main("backbone", frozen(), SETTINGS, reference="MiniLM, encoder alone")

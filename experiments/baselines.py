@@ -79,4 +79,4 @@ SETTINGS = [
 ]
 
 if __name__ == "__main__":
-    main("baselines", frozen(), SETTINGS, reference="encoder alone, three layers", measure=attention_facts, timing=True)
+    main("baselines", frozen(), SETTINGS, reference="encoder alone, three layers", measure=attention_facts)

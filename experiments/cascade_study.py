@@ -23,7 +23,8 @@ from experiments.study import METRICS, RESULTS, WORK, _done, compared, store
 from textfuse_jax.config import validate
 from textfuse_jax.data.cascade_cut import cut
 from textfuse_jax.data.cascade_protocols import CascadeCorpus
-from textfuse_jax.evaluation.metrics import classification_metrics, selection_metrics
+from textfuse_jax.evaluation.metrics import classification_metrics
+from textfuse_jax.evaluation.probes import constant
 from textfuse_jax.evaluation.records import append_result, environment, hardware, plain, read_results
 from textfuse_jax.sweeping import out_of_fold
 from textfuse_jax.training import setup, sweep
@@ -135,8 +136,6 @@ def run(
         found = [classification_metrics(labels[rows], p, corpus.class_names) for _, p in pooled]
         together = np.stack([p for _, p in pooled])
         store(work / f"{_safe(setting.name)}.npz", together, key)
-        constant = np.full_like(together[0], 0)
-        constant[:, np.bincount(labels[rows]).argmax()] = 1
         line = {
             "study": name,
             "setting": setting.name,
@@ -157,7 +156,7 @@ def run(
             "seeds": seeds_,
             "test": {m: [f[m] for f in found] for m in METRICS if found[0].get(m) is not None},
             "f1": {c: [f["per_class"][c]["f1"] for f in found] for c in corpus.class_names},
-            "constant": {m: selection_metrics(labels[rows], constant)[m] for m in ("accuracy", "f1_macro")},
+            "constant": constant(labels, corpus.roles),
             "validation": [r["validation"].get("accuracy") for r in results],
             "best_step": [r["best_step"] for r in results],
             "diverged": sum(r["diverged"] for r in results),

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
+import json
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -22,9 +25,9 @@ from experiments import study
 from experiments.study import ENCODER_ALONE, Setting, frozen, main
 from experiments.study_linear import document_means, logistic, outcome_of
 from experiments.study_training import Outcome, joined
-from textfuse_jax.config import runlocal
+from textfuse_jax.config import default_config, runlocal
 from textfuse_jax.data.corpus import Corpus, stratified_order
-from textfuse_jax.experiment import run
+from textfuse_jax.experiment import differences, run
 from textfuse_jax.training import contrastive, export, setup
 from textfuse_jax.training.grid import with_fields
 from textfuse_jax.training.step import flatten, unflatten
@@ -83,16 +86,7 @@ STAGES: dict[str, dict | None] = {
 @functools.cache
 def encoder_of(stage: str, folder: pathlib.Path, small: bool) -> setup.TextEncoder:
     """MiniLM after what it learned on AG News; a training that was stopped goes on in its folder."""
-    config = frozen(2000)
-    config.encoder.mode, config.model.pyramid, config.model.document_taps = "tuned", "", (TAP,)
-    config.model.propagate, config.model.edges = "", ()
-    config.optimizer.learning_rate, config.optimizer.layer_decay, config.optimizer.weight_decay = 1e-3, 0.9, 0.01
-    config.training.total_epochs, config.evaluation.reference, config.evaluation.graphs = 3, False, 0
-    config.data.validation_rows, config.data.test_rows = 500, 500  # what it does on AG News isn't asked here
-    if small:
-        runlocal(config)
-    for field, value in (STAGES[stage] or {}).items():
-        config = with_fields(config, {field: value})
+    config = stage_config(stage, small)
     if STAGES[stage] is None:
         return setup.load_text_encoder(config, ())
     if config.training.pretrain == "none":
@@ -104,37 +98,64 @@ def encoder_of(stage: str, folder: pathlib.Path, small: bool) -> setup.TextEncod
     return setup.prepare(config, setup.load_corpus(config), print, folder).encoder
 
 
-def transfer(stage: str, shots: int) -> Callable[[ConfigDict, setup.Material], Outcome]:
-    """A fit of ``study.Setting``: the stage's features of the target, and a head from its labels; 0 shots: from descriptions."""
+def stage_config(stage: str, small: bool = False) -> ConfigDict:
+    """What an encoder learns by on AG News."""
+    config = frozen(2000)
+    config.encoder.mode, config.model.pyramid, config.model.document_taps = "tuned", "", (TAP,)
+    config.model.propagate, config.model.edges = "", ()
+    config.optimizer.learning_rate, config.optimizer.layer_decay, config.optimizer.weight_decay = 1e-3, 0.9, 0.01
+    config.training.total_epochs, config.evaluation.reference, config.evaluation.graphs = 3, False, 0
+    config.data.validation_rows, config.data.test_rows = 500, 500  # what it does on AG News isn't asked here
+    if small:
+        runlocal(config)
+    for field, value in (STAGES[stage] or {}).items():
+        config = with_fields(config, {field: value})
+    return config
+
+
+def digest_of(told: Any) -> str:
+    """Eight hexadecimal digits of what a fit is made of."""
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def transfer(target: str, shots: int, stage: str) -> Callable[[ConfigDict, setup.Material], Outcome]:
+    """A fit of ``study.Setting``: the stage's features of the target, and a head from its labels; 0 shots: from descriptions.
+
+    Its name, which stands for it in the setting's digest, has a digest of how the encoder was trained, and of the descriptions.
+    """
+    learned = "" if STAGES[stage] is None else digest_of(differences(default_config(), stage_config(stage)))
 
     def fit(config: ConfigDict, material: setup.Material) -> Outcome:
         small = config.data.max_length <= 32
-        folder = (
-            study.WORK / ("local" if small else "") / "domain_transfer" / "encoders" / stage.replace(" ", "_").replace(",", "")
-        )
-        encoder = encoder_of(stage, folder, small)
+        name = f"{stage.replace(' ', '_').replace(',', '')}_{learned}"
+        encoder = encoder_of(stage, study.WORK / ("local" if small else "") / "domain_transfer" / "encoders" / name, small)
         moved = dataclasses.replace(material, encoder=encoder, features=features(config, encoder, material, shots))
         if not shots:
             return nearest(config, moved)
         means = {split: document_means(moved, split, (TAP,)) for split in ("train", "validation", "test")}
-        metric = config.training.select_by
-        return few(means, moved.corpus, shots, metric) if shots > 0 else logistic(means, moved.corpus, metric)
+        return few(means, moved.corpus, shots) if shots > 0 else logistic(means, moved.corpus, config.training.select_by)
 
-    fit.__name__ = f"{stage}, {shots}"
+    fit.__name__ = f"{stage}, {shots}, {learned or 'as it is'}" + (f", {digest_of(DESCRIPTIONS[target])}" if not shots else "")
     return fit
 
 
-def few(means: dict[str, np.ndarray], corpus: Corpus, shots: int, metric: str) -> Outcome:
-    """Logistic regression on so many rows a class on average, and as many for validation, drawn ``DRAWS`` times."""
+def few(means: dict[str, np.ndarray], corpus: Corpus, shots: int) -> Outcome:
+    """Logistic regression on so many rows a class on average, and as many for validation, drawn ``DRAWS`` times; so few tell a
+    model by its likelihood, not by its accuracy."""
     found, rows = [], shots * len(corpus.class_names)
     for seed in range(DRAWS):
         mine = {split: stratified_order(getattr(corpus, split).labels, seed)[:rows] for split in ("train", "validation")}
         drawn = {split: getattr(corpus, split).take(order) for split, order in mine.items()}
         x = means | {split: means[split][order] for split, order in mine.items()}
-        found.append(logistic(x, dataclasses.replace(corpus, **drawn), metric))
+        found.append(logistic(x, dataclasses.replace(corpus, **drawn), "nll"))
     outcome = joined(found)
-    outcome.facts["rows_of_each_seed_differ"] = True
-    return outcome
+    return with_data(outcome, corpus, train=rows, validation=rows, rows_of_each_seed_differ=True)
+
+
+def with_data(outcome: Outcome, corpus: Corpus, train: int, validation: int, **facts: Any) -> Outcome:
+    """The outcome, whose line says of how many rows it is."""
+    data = {"name": corpus.name, "train": train, "validation": validation, "test": len(corpus.test)}
+    return dataclasses.replace(outcome, facts=outcome.facts | {"data": data} | facts)
 
 
 def features(config: ConfigDict, encoder: setup.TextEncoder, material: setup.Material, shots: int) -> dict:
@@ -160,7 +181,9 @@ def nearest(config: ConfigDict, material: setup.Material) -> Outcome:
         scores = np.exp(SCALE * (cosine - cosine.max(1, keepdims=True)))
         return scores / scores.sum(1, keepdims=True)
 
-    return outcome_of(corpus, probabilities("validation"), probabilities("test"), 0.0, {"chosen": [{}], "parameters": 0})
+    facts = {"chosen": [{}], "parameters": 0}
+    outcome = outcome_of(corpus, probabilities("validation"), probabilities("test"), 0.0, facts)
+    return with_data(outcome, corpus, train=0, validation=len(corpus.validation))
 
 
 def setting(target: str, shots: int, stage: str) -> Setting:
@@ -176,7 +199,7 @@ def setting(target: str, shots: int, stage: str) -> Setting:
         "model.document_taps": (TAP,),
     }
     told = {0: "zero-shot", 8: "8 rows a class", -1: "2,000 rows"}[shots]
-    return Setting(f"{target}, {told}, {stage}", fields, against=f"{target}, {told}, MiniLM", fit=transfer(stage, shots))
+    return Setting(f"{target}, {told}, {stage}", fields, against=f"{target}, {told}, MiniLM", fit=transfer(target, shots, stage))
 
 
 def rows() -> list[Setting]:

@@ -14,4 +14,4 @@ RATES = (1e-3, 1e-5, 3e-5, 1e-4, 3e-4, 3e-3, 1e-2)
 SETTINGS = [Setting(f"{rate:g}", {"optimizer.learning_rate": rate}) for rate in RATES]
 
 if __name__ == "__main__":
-    main("learning_rate", frozen(), SETTINGS, reference="0.001", timing=True)
+    main("learning_rate", frozen(), SETTINGS, reference="0.001")

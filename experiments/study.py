@@ -23,7 +23,6 @@ from ml_collections import ConfigDict
 
 from configs import agnews_frozen
 from experiments import study_linear
-from experiments.study_latency import latency
 from experiments.study_training import Materials, Measure, Outcome, Point, joined, train_resampled, train_settings
 from textfuse_jax.config import default_config, runlocal, validate
 from textfuse_jax.data.corpus import Corpus, fingerprint
@@ -89,7 +88,6 @@ def main(
     reference: str = "",
     measure: Measure | None = None,
     resample: bool = False,
-    timing: bool = False,
     choice: float = CHOICE,
 ) -> None:
     """The command line of a study: ``python -m experiments.NAME [:runlocal]``.
@@ -101,7 +99,6 @@ def main(
       reference: name of the setting that all are compared with; "": the first.
       measure: further facts of a trained program.
       resample: each seed has training rows of its own, as few-shot tables want; else all seeds share them.
-      timing: whether the time from a text to its probabilities is measured too.
       choice: see ``CHOICE``.
     """
     arguments = [argument.lstrip(":") for argument in sys.argv[1:]]
@@ -119,7 +116,7 @@ def main(
         settings = [s if s.against in there else dataclasses.replace(s, against="") for s in settings]
         reference, resample = reference if reference in there else "", False
         output.unlink(missing_ok=True)
-    run(name, base, settings, seeds, reference or settings[0].name, output, work, measure, resample, timing, choice)
+    run(name, base, settings, seeds, reference or settings[0].name, output, work, measure, resample, choice)
 
 
 NO_GRAPH = {"model.propagate": "", "model.edges": ()}
@@ -184,7 +181,6 @@ def run(
     work: pathlib.Path,
     measure: Measure | None = None,
     resample: bool = False,
-    timing: bool = False,
     choice: float = CHOICE,
     say: Callable[[str], None] = print,
 ) -> None:
@@ -225,9 +221,8 @@ def run(
             outcomes = train_settings(config, todo, seeds, grids, held[0], measure, choice, say)
         for setting, outcome in zip(todo, outcomes):
             key = key_of(setting)
-            if timing and outcome.predictor:
-                outcome.facts["latency_ms"] = latency(outcome.predictor(), corpus.validation.texts)
-            store(work / f"{setting.name}.npz", outcome.probabilities, key)
+            against, tested = work / f"{setting.against or reference}.npz", fingerprint(corpus.test)
+            store(work / f"{setting.name}.npz", outcome.probabilities, key, tested)
             append_result(
                 output,
                 {
@@ -242,10 +237,12 @@ def run(
                     "validation": outcome.validation,
                     **scores(corpus, outcome.probabilities),
                     "strata": strata(corpus, outcome.probabilities),
-                    **compared(corpus.test.labels, outcome.probabilities, work / f"{setting.against or reference}.npz"),
+                    **compared(corpus.test.labels, outcome.probabilities, against, tested),
                     "reference": setting.against or reference,
+                    "reference_protocol": str(np.load(against)["key"]),
                     "published": plain(dict(setting.published)) if setting.published else None,
                     "test_split_read": "once, by the best weights on validation of each seed",
+                    "read_before": sum(line["setting"] == setting.name for line in known),
                     "fingerprint": corpus.fingerprint(),
                     **encoder_of(setting),
                     "hardware": hardware(machine),
@@ -317,11 +314,14 @@ def scores(corpus: Corpus, probabilities: np.ndarray) -> dict[str, Any]:
     }
 
 
-def compared(labels: np.ndarray, ours: np.ndarray, reference: pathlib.Path) -> dict[str, Any]:
+def compared(labels: np.ndarray, ours: np.ndarray, reference: pathlib.Path, tested: str = "") -> dict[str, Any]:
     """Mean difference of accuracy from the reference, seed by seed on the same documents; its 95 % interval and p come from
     drawing seeds and documents with replacement (2,000 times, so p is at least 0.001). What draws nothing at random has one row,
-    which stands beside each seed of the other."""
-    theirs = np.load(reference)["probabilities"]
+    which stands beside each seed of the other. ``tested``: fingerprint of the test documents, "" = not known."""
+    kept = np.load(reference)
+    theirs, of = kept["probabilities"], str(kept["tested"]) if "tested" in kept else ""
+    if tested and of and tested != of:
+        raise ValueError(f"{reference} was tested on other documents; remove the folder to train its settings again")
     if theirs.shape[1:] != ours.shape[1:] or (len(theirs) != len(ours) and 1 not in (len(theirs), len(ours))):
         raise ValueError(f"{reference} holds {theirs.shape}, not {ours.shape}: other seeds or test documents; remove the folder")
     difference = _right(labels, ours) - _right(labels, theirs)
@@ -360,11 +360,11 @@ def protocol(base: ConfigDict, setting: Setting, seeds: int, resample: bool, ref
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def store(path: pathlib.Path, probabilities: np.ndarray, key: str) -> None:
-    """Keeps test probabilities for comparisons of a study that goes on later."""
+def store(path: pathlib.Path, probabilities: np.ndarray, key: str, tested: str = "") -> None:
+    """Keeps test probabilities, and the fingerprint of what was tested, for comparisons of a study that goes on later."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part.npz")
-    np.savez_compressed(part, probabilities=probabilities.astype(np.float32), key=key)
+    np.savez_compressed(part, probabilities=probabilities.astype(np.float32), key=key, tested=tested)
     part.replace(path)
 
 

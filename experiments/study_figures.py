@@ -56,9 +56,6 @@ def shots(line: Line) -> float:
 
 CURVES = {
     "learning_rate": Curve(lambda line: line["fields"]["optimizer.learning_rate"], "learning rate", lambda line: "all"),
-    "hidden_size": Curve(
-        lambda line: line["fields"]["model.width"], "hidden size (units)", lambda line: f"{line['data']['train']:,} training rows"
-    ),
     "data_efficiency": Curve(
         lambda line: line["data"]["train"],
         "training rows",
@@ -81,6 +78,8 @@ def draw(name: str, lines: Sequence[Line]) -> Figure:
     """The study's figure."""
     if name == "imbalance":
         return imbalance(lines)
+    if name == "hidden_size":
+        return widths(lines)
     if name == "text_length":
         return thirds(lines)
     if name in CURVES:
@@ -103,6 +102,16 @@ def curves(curve: Curve, lines: Sequence[Line]) -> Figure:
         found.append((curve.x(line), line["test"]["accuracy"]))
     looks = dict(log="" if curve.ticks else "x", ticks=curve.ticks, published=curve.published, share=curve.share)
     return setting_lines(panels, curve.xlabel, SPREAD, **looks)
+
+
+def widths(lines: Sequence[Line]) -> Figure:
+    """Accuracy and AUC along the hidden size, a line a number of training rows."""
+    panels: Panels = {}
+    for line in lines:
+        for title, metric in (("accuracy", "accuracy"), ("AUC, one vs rest", "auc_ovr")):
+            found = panels.setdefault(title, {}).setdefault(f"{line['data']['train']:,} training rows", [])
+            found.append((line["fields"]["model.width"], line["test"][metric]))
+    return setting_lines(panels, "hidden size (units)", "on the test documents,\nmean and sd over seeds", log="x", share=False)
 
 
 def imbalance(lines: Sequence[Line]) -> Figure:

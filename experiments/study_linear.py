@@ -5,10 +5,9 @@ Both choose their strength of regularisation on validation and draw nothing at r
 
 from __future__ import annotations
 
-import functools
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from experiments.study_latency import Predict, predictor
 from experiments.study_training import Outcome, calibrated
 from textfuse_jax.data.corpus import Corpus
 from textfuse_jax.evaluation.metrics import selection_metrics
@@ -34,7 +32,7 @@ def tfidf(config: ConfigDict, material: setup.Material) -> Outcome:
     classes = len(material.corpus.class_names)
     facts = {"chosen": [{"C": found["C"]}], "parameters": (found["features"] + 1) * classes}
     held, test = found["validation_probabilities"], found["test_probabilities"]
-    return outcome_of(material.corpus, held, test, found["seconds"], facts, lambda: found["predict"])
+    return outcome_of(material.corpus, held, test, found["seconds"], facts)
 
 
 def encoder_logreg(config: ConfigDict, material: setup.Material) -> Outcome:
@@ -44,25 +42,14 @@ def encoder_logreg(config: ConfigDict, material: setup.Material) -> Outcome:
     ``config.training.select_by`` on validation.
     """
     means = {split: document_means(material, split, config.model.document_taps) for split in ("train", "validation", "test")}
-
-    def behind_encoder(kernel: np.ndarray, bias: np.ndarray) -> Predict:
-        params = {"head/logits/kernel": kernel, "head/logits/bias": bias}
-        return predictor(config, material.encoder, params, len(bias))
-
-    return logistic(means, material.corpus, config.training.select_by, behind_encoder)
+    return logistic(means, material.corpus, config.training.select_by)
 
 
-def logistic(
-    means: Mapping[str, np.ndarray],
-    corpus: Corpus,
-    metric: str,
-    predictor_of: Callable[[np.ndarray, np.ndarray], Predict] | None = None,
-) -> Outcome:
+def logistic(means: Mapping[str, np.ndarray], corpus: Corpus, metric: str) -> Outcome:
     """Logistic regression on the vectors [n, d] of the documents of each split of a corpus.
 
     Args:
       metric: on validation, chooses C.
-      predictor_of: makes what is timed, of a kernel [d, c] and a bias [c] for the vectors as they are.
     """
     start, best = time.perf_counter(), None
     scaler = StandardScaler().fit(means["train"])
@@ -79,16 +66,7 @@ def logistic(
     _, strength, model = best
     held, test = (_whole(model, x[split], len(corpus.class_names)) for split in ("validation", "test"))
     facts = {"chosen": [{"C": strength}], "parameters": model.coef_.size + model.intercept_.size}
-    seconds = time.perf_counter() - start
-    whole = predictor_of and len(model.coef_) == len(corpus.class_names)  # two classes have one vector, a class without rows none
-    made = functools.partial(predictor_of, *unscaled(model, scaler)) if whole else None
-    return outcome_of(corpus, held, test, seconds, facts, made)
-
-
-def unscaled(model: LogisticRegression, scaler: StandardScaler) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel [d, c] and bias [c], float32, that give from vectors as they are what the model gives from scaled ones."""
-    kernel = (model.coef_ / scaler.scale_).T
-    return kernel.astype(np.float32), (model.intercept_ - scaler.mean_ @ kernel).astype(np.float32)
+    return outcome_of(corpus, held, test, time.perf_counter() - start, facts)
 
 
 def document_means(material: setup.Material, split: str, taps: tuple[str, ...]) -> np.ndarray:
@@ -115,18 +93,10 @@ def _whole(model: LogisticRegression, x: np.ndarray, classes: int) -> np.ndarray
     return probabilities
 
 
-def outcome_of(
-    corpus: Corpus,
-    held: np.ndarray,
-    test: np.ndarray,
-    seconds: float,
-    facts: dict[str, Any],
-    made: Callable[[], Predict] | None = None,
-) -> Outcome:
-    """What a model that draws nothing at random came to, from its probabilities of validation and test; ``made``: see
-    ``Outcome.predictor``."""
+def outcome_of(corpus: Corpus, held: np.ndarray, test: np.ndarray, seconds: float, facts: dict[str, Any]) -> Outcome:
+    """What a model that draws nothing at random came to, from its probabilities of validation and test."""
     scores = selection_metrics(corpus.validation.labels, held)
     facts = facts | {"seconds_a_trial": round(seconds, 1), "diverged": 0, "trials_together": 1}
     logits = (np.log(np.clip(p, 1e-12, 1))[None] for p in (held, test))
     facts |= calibrated(*logits, corpus)
-    return Outcome(test[None], {m: [scores[m]] for m in ("accuracy", "f1_macro", "nll")}, facts, made)
+    return Outcome(test[None], {m: [scores[m]] for m in ("accuracy", "f1_macro", "nll")}, facts)

@@ -41,7 +41,12 @@ def section(name: str, path: pathlib.Path) -> str:
     module = importlib.import_module(f"experiments.{name}")
     order = {setting: i for i, setting in enumerate([s.name for s in module.SETTINGS] + names_of(name))}
     published = {s.name: s.published for s in module.SETTINGS} | {row.name: row.published for row in ROWS if row.study == name}
-    lines = [line | {"published": published[line["setting"]]} for line in newest(path) if line["setting"] in order]
+    times = latencies(name)
+    lines = [
+        line | {"published": published[line["setting"]], "latency": times.get(line["setting"])}
+        for line in newest(path)
+        if line["setting"] in order
+    ]
     lines.sort(key=lambda line: order[line["setting"]])
     missing = [setting for setting in order if setting not in {line["setting"] for line in lines}]
     about = module.__doc__.split("\n\n")
@@ -60,8 +65,9 @@ def section(name: str, path: pathlib.Path) -> str:
     if any(own_rows):
         varies = f"their training rows{'' if all(own_rows) else ' (not of all settings)'}, {varies}"
     timing = (
-        "ms a text: from text to probabilities, frozen encoder included, one by one and 64 at a time, median of 7. "
-        if any("latency_ms" in line for line in lines)
+        "ms a text: from text to probabilities, frozen encoder included, one by one and 64 at a time; median of rounds in which "
+        f"all rows take turns, load average {loads(list(times.values()))} (`python -m experiments.latency`). "
+        if times
         else ""
     )
     parts.append(
@@ -72,6 +78,12 @@ def section(name: str, path: pathlib.Path) -> str:
         f"Commit {told['commit']}; `python -m experiments.{name}`."
     )
     return "\n\n".join(parts)
+
+
+def latencies(study: str) -> dict[str, Line]:
+    """Newest line of ``experiments.latency`` of each row of a study."""
+    path = HERE / "results" / "latency.jsonl"
+    return {line["setting"]: line for line in (read_results(path) if path.exists() else []) if line["of"] == study}
 
 
 def loads(lines: list[Line]) -> str:
@@ -130,7 +142,7 @@ def table(lines: list[Line], missing: Sequence[str] = ()) -> str:
         "trained parameters": lambda line: f"{line['parameters']:,}",
         "training, s a seed": lambda line: f"{line['seconds_a_trial']:.1f}",
     }
-    if any("latency_ms" in line for line in lines):
+    if any(line.get("latency") for line in lines):
         second["ms a text, 1 / 64"] = speed
     unmeasured = [[setting, "not measured", *["–"] * (len(first) - 2)] for setting in missing]
     return "\n\n".join(
@@ -158,10 +170,11 @@ def choice(line: Line) -> str:
 
 def speed(line: Line) -> str:
     """Milliseconds a text, one by one and 64 at a time; the hardware where it isn't that of the training."""
-    if "latency_ms" not in line:
+    timed = line.get("latency")
+    if not timed:
         return "not measured"
-    where = line.get("latency_hardware", line["hardware"])
-    return " / ".join(f"{ms:.1f}" for ms in line["latency_ms"].values()) + (f" ({where})" if where != line["hardware"] else "")
+    where = f" ({timed['hardware']})" if timed["hardware"] != line["hardware"] else ""
+    return " / ".join(f"{ms:.1f}" for ms in timed["latency_ms"].values()) + where
 
 
 def spread(values: list[float]) -> str:

@@ -18,7 +18,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.study_features import Shared
-from experiments.study_latency import Predict, predictor
 from textfuse_jax.data.corpus import Corpus
 from textfuse_jax.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
 from textfuse_jax.models.classifier import taps_of
@@ -43,13 +42,11 @@ class Outcome:
       probabilities: of the test documents [seeds, n, c]; one row where nothing is drawn at random.
       validation: metric -> its value for each seed.
       facts: what else the setting's line tells.
-      predictor: makes what predicts with the first seed's weights, to be timed; None: it isn't.
     """
 
     probabilities: np.ndarray
     validation: dict[str, list[float | None]]
     facts: dict[str, Any]
-    predictor: Callable[[], Predict] | None = None
 
 
 def joined(outcomes: Sequence[Outcome]) -> Outcome:
@@ -60,7 +57,7 @@ def joined(outcomes: Sequence[Outcome]) -> Outcome:
         for name, known in outcomes[0].facts.items()
         if isinstance(known, list)
     }
-    return Outcome(np.concatenate([one.probabilities for one in outcomes]), validation, facts, outcomes[0].predictor)
+    return Outcome(np.concatenate([one.probabilities for one in outcomes]), validation, facts)
 
 
 class Materials:
@@ -166,10 +163,7 @@ def train_settings(
         }
         facts |= {fact: values[i * seeds] if fact.startswith("sample") else values[mine] for fact, values in found.items()}
         facts |= calibrated(held[mine], logits[mine], material.corpus)
-        told = to_probabilities(logits[mine], material.corpus.multi_label), _validation(results[mine]), facts
-        own, classes = with_fields(config, settings[i].fields), len(material.corpus.class_names)
-        made = functools.partial(predictor, own, material.encoder, program.weights_of(i * seeds), classes)
-        outcomes.append(Outcome(*told, made))
+        outcomes.append(Outcome(to_probabilities(logits[mine], material.corpus.multi_label), _validation(results[mine]), facts))
     return outcomes
 
 

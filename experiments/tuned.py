@@ -19,7 +19,7 @@ import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,11 +29,10 @@ from experiments import data_efficiency
 from experiments.baselines import ATTENTION_PAPER, PYRAMID_PAPER
 from experiments.graph_benchmarks import PUBLISHED, published
 from experiments.study import NO_GRAPH, RESULTS, WORK, compared, scores, store, strata
-from experiments.study_latency import latency, predictor
 from textfuse_jax.config import default_config, runlocal
-from textfuse_jax.evaluation.records import append_result, environment, hardware, plain, read_predictions, read_results
-from textfuse_jax.experiment import EXIT_INTERRUPTED, Interrupted, config_of, differences, run
-from textfuse_jax.training import export, setup
+from textfuse_jax.evaluation.records import append_result, plain, read_predictions, read_results
+from textfuse_jax.experiment import EXIT_INTERRUPTED, Interrupted, differences, run
+from textfuse_jax.training import setup
 from textfuse_jax.training.grid import with_fields
 
 FOLDER = pathlib.Path("runs") / "tuned"
@@ -192,20 +191,9 @@ def record(row: Row) -> dict[str, Any] | None:
         "hardware": ", ".join(sorted({r["hardware"] for r in results})),
         "load_average": round(os.getloadavg()[0], 1),
         "commit": last["commit"],
-        **(timed(folders[-1], corpus.validation.texts) if row.study == "baselines" else {}),
     }
     append_result(results_of(row), line)
     return line
-
-
-def timed(folder: pathlib.Path, texts: Sequence[str]) -> dict[str, Any]:
-    """Milliseconds a text of a finished run, on this machine; nothing where its model isn't kept here."""
-    if not (folder / "model" / "model.json").exists():
-        return {}
-    model = export.load(folder / "model")
-    encoder = setup.TextEncoder(model.tokenizer, model.architecture, None, "")
-    predict = predictor(config_of(model.config), encoder, model.params, len(model.class_names))
-    return {"latency_ms": latency(predict, texts), "latency_hardware": hardware(environment())}
 
 
 def fields_of(row: Row) -> dict[str, Any]:

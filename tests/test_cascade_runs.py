@@ -66,3 +66,13 @@ def test_folds_swept_together_test_every_cascade_once(tmp_path):
     result = json.loads((tmp_path / "s" / "result.json").read_text())
     assert result["trials"] == 6 and result["pooled"]["accuracy"]["n"] == 2
     assert sum(t["test"]["n"] for t in result["test_trials"]) == 2 * len(docstring_trees())
+
+
+@pytest.mark.long
+def test_the_published_protocol_says_that_test_cascades_chose_the_epoch(tmp_path):
+    published = [*SMALL[:3], "--config.data.folds=3", "--config.cascades.choose_on=test"]
+    assert launch(*published, f"--workdir={tmp_path / 'run'}").returncode == 0
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["training"]["chosen_on"] == "test"
+    assert "which also chose the epoch" in (tmp_path / "run" / "report.md").read_text()
+    assert launch(*published, "--sweep=data.fold=0..2", f"--workdir={tmp_path / 'sweep'}").returncode == 0
+    assert "which also chose the epoch of each" in (tmp_path / "sweep" / "sweep.md").read_text()

@@ -20,7 +20,7 @@ from textfuse_jax.data.corpus import Corpus
 from textfuse_jax.evaluation import figures
 from textfuse_jax.evaluation.metrics import classification_metrics
 from textfuse_jax.evaluation.records import append_result, environment, hardware, write_json
-from textfuse_jax.evaluation.report import REFERENCES, markdown_table
+from textfuse_jax.evaluation.report import REFERENCES, markdown_table, rewritten
 from textfuse_jax.experiment import RunFolderError, differences, read_config
 from textfuse_jax.training import setup
 from textfuse_jax.training.grid import check_axes, groups, parse_sweep, setting_of, summary_of, tupled, with_fields
@@ -29,6 +29,10 @@ from textfuse_jax.training.progress import Interrupted, StopSignals
 from textfuse_jax.training.sweep import Trials
 
 METRICS = ("accuracy", "f1_macro", "auc_ovr", "nll")
+READ = {
+    "validation": "which only they have read:",
+    "test": "which also chose the epoch of each, as published figures of cascades do:",
+}
 
 
 def run_sweep(
@@ -248,10 +252,11 @@ def _report(result: dict[str, Any], config: ConfigDict) -> str:
         f"# {config.name}: {result['trials']} trials in {result['seconds']:.0f} s",
         f"`{result['sweep']}`",
         markdown_table([f"setting ({result['select_by']} on validation)", "mean", "sd", "trials"], rows),
-        "The first setting is chosen. Its trials on the test split, which only they have read:",
+        "The first setting is chosen. Its trials on the test split, " + READ[result["notes"].get("chosen_on", "validation")],
         markdown_table(["test", "mean", "sd", "trials"], test),
         *_pooled(result["pooled"]),
         *_references(result["reference"]),
+        *rewritten(result["notes"]),
         f"The chosen setting alone: `{overrides or 'the config as it is'}` (with `--config.data.seed={config.data.seed}`)",
         "![trials](figures/sweep.png)",
     ]

@@ -111,6 +111,22 @@ def test_least_result_makes_a_report(tmp_path):
     assert "| AUC, one vs rest | – |" in text and "AUC: why." in text and "not a checkout" in text and "- none" in text
 
 
+def test_the_published_protocol_is_not_told_as_a_clean_one(tmp_path):
+    assert "read once, after selection on validation" in _write(tmp_path)
+    told = _write(tmp_path, result=RESULT | {"training": {"chosen_on": "test"}})
+    assert "which also chose the epoch" in told and "read once" not in told
+
+
+def test_a_fusion_says_whose_texts_it_had(tmp_path):
+    assert "Posts selected" not in _write(tmp_path)
+    facts = {"selection": {"rule": "dbscan", "selected": 31534}}
+    facts["augmentation"] = {"source": "llm compatible/m, template expand/1", "missing": {"budget": 1200}}
+    told = _write(tmp_path, result=RESULT | {"training": facts})
+    assert (
+        "Posts selected (dbscan): 31,534, rewritten by: llm compatible/m, template expand/1, budget 1,200 without a text." in told
+    )
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [

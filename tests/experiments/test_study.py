@@ -148,7 +148,7 @@ def test_a_study_runs_and_goes_on(tmp_path, resample):
         study.Setting("words", fit=study_linear.tfidf),
     ]
     arguments = ("test", base, settings, 2, "slow", tmp_path / "test.jsonl", tmp_path / "work")
-    study.run(*arguments, measure=study_graphs.construction_facts, resample=resample, timing=True, say=lambda _: None)
+    study.run(*arguments, measure=study_graphs.construction_facts, resample=resample, say=lambda _: None)
     slow, chosen, words = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
     assert [line["setting"] for line in (slow, chosen, words)] == ["slow", "chosen", "words"]
     assert slow["difference"] == 0 and slow["p"] == 1 and chosen["published"]["source"] == "nobody"
@@ -156,7 +156,7 @@ def test_a_study_runs_and_goes_on(tmp_path, resample):
     assert words["difference"] == pytest.approx(np.mean(words["test"]["accuracy"]) - np.mean(slow["test"]["accuracy"]))
     assert chosen["difference_ci95"][0] <= chosen["difference"] <= chosen["difference_ci95"][1]
     assert len(chosen["test"]["nll"]) == 2 == chosen["seeds"] and slow["parameters"] > 10_000
-    assert words["seeds"] == (2 if resample else 1) and words["chosen"][0]["C"] in (1, 4, 16)
+    assert words["seeds"] == (2 if resample else 1) and words["chosen"][0]["C"] in (1, 4, 16, 64)
     if resample:  # each seed chose on rows of its own, all points in one program
         assert chosen["trials_together"] == 4 and len(chosen["chosen"]) == 2
     else:  # three points by two runs of the program, then the two seeds by the best of them
@@ -168,8 +168,7 @@ def test_a_study_runs_and_goes_on(tmp_path, resample):
         sample = chosen["sample_graph"]
         assert len(sample["texts"]) == len(sample["level"]) == len(sample["beta"])
         assert sample["share"] == "pool/looks" and sum(sample["beta"]) == pytest.approx(1, abs=2e-3)
-    assert resample or (chosen["latency_ms"]["1"] > 0 and chosen["latency_ms"]["64"] > 0)
-    assert words["latency_ms"]["1"] > 0 and len(words["ece_after_temperature"]) == words["seeds"]
+    assert len(words["ece_after_temperature"]) == words["seeds"]
     said = []
     study.run(*arguments, resample=resample, say=said.append)
     assert not said and len((tmp_path / "test.jsonl").read_text().splitlines()) == 3
@@ -196,8 +195,6 @@ def test_logistic_regression_on_cached_means(tmp_path):
     model = LogisticRegression(C=found.facts["chosen"][0]["C"], max_iter=300, tol=1e-3)
     model.fit(scaler.transform(x["train"]), material.corpus.train.labels)
     np.testing.assert_allclose(found.probabilities[0], model.predict_proba(scaler.transform(x["test"])), atol=1e-6)
-    texts = material.corpus.test.texts[:5]  # what is timed is the same model, from text on
-    np.testing.assert_allclose(found.predictor()(texts), found.probabilities[0][:5], atol=0.02)
     with pytest.raises(ValueError, match="document_taps"):
         study_linear.document_means(material, "test", ("03/document",))
 

@@ -48,7 +48,6 @@ def test_a_row_is_run_recorded_and_not_run_again(tmp_path, monkeypatch, capsys):
     assert tuned.main([]) == 0
     lines = read_results(tmp_path / "RESULTS" / "baselines.jsonl")
     assert [line["seeds"] for line in lines] == [1, 2] and lines[-1]["regime"] == "tuned"
-    assert lines[-1]["latency_ms"]["1"] > 0 and lines[-1]["latency_ms"]["64"] > 0
     accuracy = [json.loads((tuned.folder_of(row, seed) / "result.json").read_text())["test"]["accuracy"] for seed in range(2)]
     assert lines[-1]["test"]["accuracy"] == pytest.approx(accuracy)
     assert lines[-1]["difference"] == pytest.approx(np.mean(accuracy) - 1)  # against a model that is always right

@@ -64,10 +64,18 @@ def pack(rows, t, phrases, sentences, slots, classes=3):
 
 
 def init(module, *args, **kwargs):
-    """Random parameters of a module, of the shapes of its own; only traced, since compiling takes tests their time."""
+    """Random parameters of a module, of the shapes of its own; only traced, since compiling takes tests their time.
+
+    Running variances are positive: of a negative one everything would be NaN, and NaN is close to NaN.
+    """
     shapes = jax.eval_shape(lambda key: module.init(key, *args, **kwargs), jax.random.key(0))
     rng = np.random.default_rng(0)
-    return jax.tree.map(lambda x: jnp.asarray(0.4 * rng.normal(size=x.shape), x.dtype), shapes)
+
+    def drawn(path, x):
+        values = 0.4 * rng.normal(size=x.shape)
+        return jnp.asarray(np.abs(values) + 0.5 if path[-1].key == "running_variance" else values, x.dtype)
+
+    return jax.tree_util.tree_map_with_path(drawn, shapes)
 
 
 class FakeEncoder(nn.Module):

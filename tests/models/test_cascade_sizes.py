@@ -43,16 +43,10 @@ def rows_and_posts(cascades, **options):
     return jax.tree.map(jnp.asarray, cascade_batches(cascades, None, **options).batch(0)), posts
 
 
-def params_of(model, rows):
-    """Random ones; a running variance is above 0."""
-    positive = lambda path, x: jnp.abs(x) + 0.5 if path[-1].key == "running_variance" else x  # noqa: E731
-    return jax.tree_util.tree_map_with_path(positive, init(model, rows, train=False))
-
-
 def test_each_size_gets_the_logits_it_has_alone():
     cascades, model = made([1, LARGE, 2]), model_of(None)
     rows, posts = rows_and_posts(cascades)
-    params = params_of(model, look_up(rows, posts))
+    params = init(model, look_up(rows, posts), train=False)
     apply = jax.jit(lambda rows: model.apply(params, look_up(rows, posts), train=False)[0])
     logits = apply(rows)
     together = {int(i): np.asarray(z) for i, z in zip(rows.example.ravel(), logits.reshape(-1, 2)) if i >= 0}
@@ -71,7 +65,7 @@ def test_a_training_step_needs_memory_in_proportion_to_posts(layer):
     needed = {}
     for count in (4_000, LARGE):
         rows, posts = rows_and_posts(made([count]), batch_size=1)
-        params = params_of(model, look_up(rows, posts))
+        params = init(model, look_up(rows, posts), train=False)
 
         def loss(params, rows, posts, key):
             return model.apply(params, look_up(rows, posts), train=True, rngs={"dropout": key})[0].sum()

@@ -247,6 +247,7 @@ def test_packed_and_alone_give_the_same_logits(options):
     model = NodeClassifier(pooling=Mean(), head=Head(2), **options)
     params = init(model, logits_and_rows(_Nothing(), None)[1], train=False)
     packed, rows = logits_and_rows(model, params)
+    assert np.isfinite(packed[np.asarray(rows.example) >= 0]).all()
     for i in range(len(CASCADES)):
         one = cascade_batches(CASCADES.take([i]), FEATURES, batch_size=1, row_lengths=(32,)).batch(0)
         alone, _ = model.apply(params, jax.tree.map(jnp.asarray, one), train=False)

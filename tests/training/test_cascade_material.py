@@ -54,6 +54,21 @@ def test_a_direction_that_would_change_nothing_is_an_error(direction):
     validate(config)
 
 
+@pytest.mark.parametrize("field, values", [("first_posts", (1, 5)), ("protocol", ("folds", "events")), ("choose_on", ("test",))])
+def test_a_sweep_over_what_cascades_there_are_is_refused(field, values):
+    """Its trials share one corpus: they would all be of the first value."""
+    with pytest.raises(ConfigError, match=rf"share one corpus, config\.cascades\.{field} can't differ"):
+        check_axes(small(), {f"cascades.{field}": values, "data.fold": (0, 1)})
+
+
+def test_a_sweep_over_folds_reads_all_cascades():
+    config = small()
+    config.data.test_rows = 10
+    check_axes(config, {"seed": (0, 1)})
+    with pytest.raises(ConfigError, match=r"config\.data\.test_rows must be 0, got 10"):
+        check_axes(config, {"data.fold": (0, 1)})
+
+
 def test_weibo_cant_be_fused():
     with pytest.raises(ValueError, match="no variant fused: all-MiniLM-L6-v2"):
         rumor_weibo.get_config("fused")

@@ -94,6 +94,8 @@ def test_the_stage_lowers_its_loss_and_goes_on_where_it_was(tmp_path):
     finished = setup.prepare(config, corpus, again.append, tmp_path / "whole").encoder  # nothing is trained again
     assert finished.fingerprint == whole.fingerprint
     config.training.contrastive.supervised = False
+    with pytest.raises(ConfigError, match=r"holds a stage of another config\.training\.contrastive"):
+        setup.prepare(config, corpus, lambda _: None, tmp_path / "whole")
     assert setup.prepare(config, corpus, lambda _: None).encoder.fingerprint != whole.fingerprint
 
 

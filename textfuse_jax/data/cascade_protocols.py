@@ -22,6 +22,8 @@ from textfuse_jax.data.checks import normalised
 from textfuse_jax.data.corpus import TEST, TRAIN, VALIDATION, Corpus, DataError, Split, held_count, take_rows
 
 PROTOCOLS = ("folds", "events", "time")
+FIELDS = ("task", "tree", "drop_broken", "most_posts", "first_posts", "first_minutes", "protocol", "choose_on")
+"""Fields of config.cascades that say which cascades there are, and what each is to a fold."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,11 @@ class CascadeCorpus(Corpus):
     cascades: Cascades = None  # type: ignore[assignment]
     roles: Int[np.ndarray, "f n"] = None  # type: ignore[assignment]
     members: dict[str, Int[np.ndarray, "m"]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def chosen_on_test(self) -> bool:
+        """Whether test cascades choose the epoch, as under the published protocol."""
+        return bool(((self.roles & TEST > 0) & (self.roles & VALIDATION > 0)).any())
 
     def fingerprint(self) -> str:
         """SHA-256 over the splits as in ``Corpus``, and every post, parent and time."""

@@ -45,6 +45,10 @@ TRAINING = {
     "compilations": "compilations",
     "padding_waste": "padding waste (share of tokens)",
 }
+SELECTED = {
+    "validation": "read once, after selection on validation",
+    "test": "which also chose the epoch, as published figures of cascades do: no score of unseen ones",
+}
 TEXT_START = 120  # characters of a text that a table shows
 
 
@@ -198,8 +202,9 @@ def _start(text: str) -> str:
 def _results_section(result: Mapping[str, Any]) -> list[str]:
     test = result["test"]
     header, rows = headline(result)
-    read = f"Test split: {test['n']:,} documents, read once, after selection on validation; 95 % bootstrap intervals."
-    parts = [read, markdown_table(header, rows)]
+    read = SELECTED[(result.get("training") or {}).get("chosen_on", "validation")]
+    parts = [f"Test split: {test['n']:,} documents, {read}; 95 % bootstrap intervals.", markdown_table(header, rows)]
+    parts += rewritten(result.get("training") or {})
     parts += ["\n".join(f"- {_cell(line)}" for line in comparison_lines(result))] if comparison_lines(result) else []
     validation = result.get("validation")
     if validation:
@@ -213,6 +218,16 @@ def _results_section(result: Mapping[str, Any]) -> list[str]:
         ]
         parts += ["## Per class", markdown_table(["class", "precision", "recall", "F1", "documents"], each)]
     return parts
+
+
+def rewritten(facts: Mapping[str, Any]) -> list[str]:
+    """Which posts of cascades were selected, and by whom they were rewritten; [] where none were."""
+    if "augmentation" not in facts:
+        return []
+    told, selection = facts["augmentation"], facts["selection"]
+    missing = ", ".join(f"{reason} {count:,}" for reason, count in (told.get("missing") or {}).items())
+    lacking = f", {missing} without a text" if missing else ""
+    return [f"Posts selected ({selection['rule']}): {selection['selected']:,}, rewritten by: {told['source']}{lacking}."]
 
 
 def _figures_section(folder: pathlib.Path, figures: Mapping[str, str | os.PathLike]) -> list[str]:

@@ -137,8 +137,9 @@ class CascadeMaterial:
         return False
 
     def notes(self) -> dict[str, Any]:
-        """Selection, augmentation, posts, and the encoders."""
-        found = {"posts": len(self.corpus.cascades.texts), **self.facts}
+        """Selection, augmentation, posts, the cascades on which the epoch is chosen, and the encoders."""
+        chosen_on = "test" if self.corpus.chosen_on_test else "validation"
+        found = {"posts": len(self.corpus.cascades.texts), "chosen_on": chosen_on, **self.facts}
         posts, rewritten = self.encoders
         found |= {"encoder_fingerprint": posts.fingerprint} if posts else {}
         return found | ({"rewritten_fingerprint": rewritten.fingerprint} if rewritten else {})

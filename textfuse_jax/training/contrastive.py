@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 import pathlib
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from textfuse_jax.config import data_seed
+from textfuse_jax.config import ConfigError, data_seed
 from textfuse_jax.data.pipeline import train_batches
 from textfuse_jax.data.tokenize import Encoded
 from textfuse_jax.encoders.architecture import Architecture
@@ -114,6 +115,7 @@ def pretrain(
       stop: tells whether a signal asked for an end; None: nothing does.
 
     Raises:
+      ConfigError: the workdir holds a stage of other settings.
       Interrupted: a signal came; the state is saved, if there is a workdir.
       NotFinite: NaN or infinity in loss or gradient.
     """
@@ -154,9 +156,13 @@ def pretrain(
     pure = make_step(two_views(module, tap), contrast(c.temperature, c.supervised), optimizer, axis=engine.axis)
     step = Compiled(engine.map(pure, state), "contrastive step", say)
     key = replicate(jax.random.key(config.seed + 2), engine.mesh)
-    folder = workdir / "pretraining" if workdir else None
+    folder, learned_by = workdir / "pretraining" if workdir else None, settings_of(config)
     if folder and (there := checkpoints.all_steps(folder)):
         meta = checkpoints.read_meta(there[-1])
+        if other := [name for name, value in learned_by.items() if meta["config"].get(name) != value]:
+            raise ConfigError(
+                f"{folder} holds a stage of another config.{', config.'.join(other)}; name another --workdir or remove the folder"
+            )
         state = checkpoints.load(there[-1], {"state": state})["state"]
         batches.set_state(meta["position"])
         say(f"contrastive stage: resumed from {there[-1].name}")
@@ -165,7 +171,9 @@ def pretrain(
 
     def save() -> None:
         if folder:
-            checkpoints.save(folder, now, {"state": engine.get(state)}, {"position": batches.get_state()}, keep=1)
+            checkpoints.save(
+                folder, now, {"state": engine.get(state)}, {"position": batches.get_state(), "config": learned_by}, keep=1
+            )
 
     with stop.deferred() if stop else contextlib.nullcontext():
         for batch in batches if now < steps else ():
@@ -191,6 +199,14 @@ def pretrain(
     whole = engine.get(state)
     learned = jax.device_get(replicate(whole.params | whole.frozen, engine.mesh))
     return unflatten(learned)["encoder"], fingerprint(learned)
+
+
+def settings_of(config) -> dict[str, Any]:
+    """The parts of a config that say what the stage learns, as JSON has them."""
+    whole = json.loads(config.to_json_best_effort())
+    return {"training.contrastive": whole["training"]["contrastive"]} | {
+        name: whole[name] for name in ("data", "encoder", "optimizer")
+    }
 
 
 def fingerprint(params: dict[str, np.ndarray]) -> str:

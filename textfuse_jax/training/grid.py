@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from textfuse_jax.config import ConfigError
+from textfuse_jax.data import cascade_protocols
 from textfuse_jax.data.cascade_sets import SOURCES as CASCADES
 from textfuse_jax.data.sources import FIELDS
 
@@ -128,8 +129,9 @@ def summary_of(results: Sequence[dict[str, Any]], metric: str) -> list[dict[str,
 
 def check_axes(config: ConfigDict, axes: Mapping[str, Sequence[Any]]) -> None:
     """Raises ConfigError for a field that the config doesn't have (the near one is suggested by ``validate``)."""
+    shared = {f"data.{name}" for name in (*FIELDS, "seed")} | {f"cascades.{name}" for name in cascade_protocols.FIELDS}
     for field in axes:
-        if field.removeprefix("data.") in FIELDS or field == "data.seed":
+        if field in shared:
             raise ConfigError(f"--sweep: the trials of a sweep share one corpus, config.{field} can't differ")
         part: Any = config
         *path, _ = field.split(".")
@@ -141,6 +143,12 @@ def check_axes(config: ConfigDict, axes: Mapping[str, Sequence[Any]]) -> None:
         raise ConfigError(f'--sweep: loss.focal_gamma changes nothing unless loss.name is "focal", got {config.loss.name!r}')
     if config.parallel.engine != "jit" or config.parallel.sharding:
         raise ConfigError('--sweep divides trials over devices: config.parallel.engine must be "jit", parallel.sharding empty')
+    if "data.fold" in axes and config.data.source in CASCADES:
+        given = [name for name in ("train_rows", "validation_rows", "test_rows") if config.data[name]]
+        if given:
+            raise ConfigError(
+                f"--sweep over data.fold reads all cascades, config.data.{given[0]} must be 0, got {config.data[given[0]]}"
+            )
     if "data.fold" in axes and (config.data.source not in CASCADES or config.cascades.protocol == "folds"):
         if config.data.folds < 2:
             raise ConfigError("--sweep over data.fold needs --config.data.folds=K with K >= 2, got " + str(config.data.folds))
