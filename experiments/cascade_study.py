@@ -19,10 +19,12 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.study import METRICS, RESULTS, WORK, _done, compared, store
+from experiments import paired
+from experiments.study import METRICS, RESULTS, WORK
 from textfuse_jax.config import validate
 from textfuse_jax.data.cascade_cut import cut
-from textfuse_jax.data.cascade_protocols import CascadeCorpus
+from textfuse_jax.data.cascade_protocols import CascadeCorpus, split_of
+from textfuse_jax.data.corpus import fingerprint
 from textfuse_jax.evaluation.metrics import classification_metrics
 from textfuse_jax.evaluation.probes import constant
 from textfuse_jax.evaluation.records import append_result, environment, hardware, plain, read_results
@@ -59,6 +61,11 @@ class CascadeSetting:
     group: str = ""
     seeds: int = 0
 
+    @property
+    def references(self) -> tuple[str, ...]:
+        """What it is compared with."""
+        return ((self.against,) if self.against else ()) + self.also_against
+
     def built(self) -> ConfigDict:
         """The config, checked."""
         name, _, variants = self.config.partition(":")
@@ -77,11 +84,11 @@ def main(name: str, settings: Sequence[CascadeSetting], *, seeds: int = 2, also:
     arguments = [argument.lstrip(":") for argument in sys.argv[1:]]
     if arguments not in ([], ["runlocal"]):
         raise SystemExit(f"usage: python -m experiments.{name} [:runlocal]")
-    output, work = RESULTS / f"{name}.jsonl", WORK / name
+    output = RESULTS / f"{name}.jsonl"
     if arguments:
-        settings, seeds, output, work = small(settings), 2, WORK / "local" / f"{name}.jsonl", WORK / "local" / name
+        settings, seeds, output = small(settings), 2, WORK / "local" / f"{name}.jsonl"
         output.unlink(missing_ok=True)
-    run(name, settings, seeds, output, work, also)
+    run(name, settings, seeds, output, also)
 
 
 def small(settings: Sequence[CascadeSetting]) -> list[CascadeSetting]:
@@ -101,7 +108,6 @@ def run(
     settings: Sequence[CascadeSetting],
     seeds: int,
     output: pathlib.Path,
-    work: pathlib.Path,
     also: Also | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
@@ -111,16 +117,14 @@ def run(
       ConfigError: a setting's config is wrong; told before anything is trained.
     """
     configs = {setting.name: setting.built() for setting in settings}
-    machine, known = environment(), read_results(output) if output.exists() else []
-    materials = Materials(say)
-    for setting in settings:
-        config, seeds_ = configs[setting.name], setting.seeds or seeds
-        key = protocol(config, setting, seeds_)
-        same = [line for line in known if line["setting"] == setting.name]
-        if _done(work / f"{_safe(setting.name)}.npz", key, same):
-            now = materials.corpus(config).fingerprint()  # a line of cascades that are read or divided otherwise is of other data
-            if any(line["protocol"] == key and line["fingerprint"] == now for line in same):
-                continue
+    keys = {setting.name: protocol(configs[setting.name], setting, setting.seeds or seeds) for setting in settings}
+    machine, materials = environment(), Materials(say)
+    lines = [one for one in (read_results(output) if output.exists() else []) if keys.get(one["setting"]) == one["protocol"]]
+    data = {name: materials.corpus(configs[name]).fingerprint() for name in {line["setting"] for line in lines}}
+    known = [line for line in lines if line["fingerprint"] == data[line["setting"]]]  # others were read or divided otherwise
+    missing = paired.missing(known, keys, {setting.name: setting.references for setting in settings})
+    for setting in (one for one in settings if one.name in missing):
+        config, seeds_, key = configs[setting.name], setting.seeds or seeds, keys[setting.name]
         say(f"{name}: {setting.name}")
         clock = time.perf_counter()
         material = materials(config)
@@ -135,7 +139,7 @@ def run(
         rows = pooled[0][0]
         found = [classification_metrics(labels[rows], p, corpus.class_names) for _, p in pooled]
         together = np.stack([p for _, p in pooled])
-        store(work / f"{_safe(setting.name)}.npz", together, key)
+        right = paired.right(labels[rows], together)
         line = {
             "study": name,
             "setting": setting.name,
@@ -157,6 +161,7 @@ def run(
             "test": {m: [f[m] for f in found] for m in METRICS if found[0].get(m) is not None},
             "f1": {c: [f["per_class"][c]["f1"] for f in found] for c in corpus.class_names},
             "constant": constant(labels, corpus.roles),
+            "right": paired.kept(right, fingerprint(split_of(corpus.cascades).take(rows))),
             "validation": [r["validation"].get("accuracy") for r in results],
             "best_step": [r["best_step"] for r in results],
             "diverged": sum(r["diverged"] for r in results),
@@ -173,11 +178,9 @@ def run(
             "commit": machine["git"]["commit"],
             "uncommitted_changes": machine["git"]["dirty"],
         }
-        found = [
-            compared(labels[rows], together, work / f"{_safe(other)}.npz") | {"reference": other}
-            for other in ((setting.against,) if setting.against else ()) + setting.also_against
-        ]
+        found = [paired.compared(line, paired.newest(known, other, keys[other])) for other in setting.references]
         line |= found[0] | ({"others": found[1:]} if found[1:] else {}) if found else {}
+        known.append(line)
         append_result(output, line)
         accuracy, f1 = (np.mean(line["test"][m]) for m in ("accuracy", "f1_macro"))
         say(f"{name}: {setting.name}: accuracy {accuracy:.4f}, macro-F1 {f1:.4f}")
@@ -227,7 +230,3 @@ def protocol(config: ConfigDict, setting: CascadeSetting, seeds: int) -> str:
         del whole["cascades"]["augmentation"]["encoder"]  # a field younger than some lines, and nothing reads it there
     told = [whole, seeds, setting.folds, setting.against, *setting.also_against]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _safe(name: str) -> str:
-    return name.replace("/", "-").replace(":", "-")

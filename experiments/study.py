@@ -22,7 +22,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import agnews_frozen
-from experiments import study_linear
+from experiments import paired, study_linear
 from experiments.study_training import Materials, Measure, Outcome, Point, joined, train_resampled, train_settings
 from textfuse_jax.config import default_config, runlocal, validate
 from textfuse_jax.data.corpus import Corpus, fingerprint
@@ -30,7 +30,6 @@ from textfuse_jax.encoders.checkpoints import CheckpointNotFound, locate
 from textfuse_jax.encoders.checkpoints import fingerprint as weights_fingerprint
 from textfuse_jax.evaluation.metrics import classification_metrics
 from textfuse_jax.evaluation.records import append_result, environment, hardware, plain, read_results
-from textfuse_jax.evaluation.statistics import resampling_weights
 from textfuse_jax.experiment import differences
 from textfuse_jax.heap import keep_freed_memory
 from textfuse_jax.training import setup
@@ -107,16 +106,16 @@ def main(
     keep_freed_memory()
     if not jax.config.jax_compilation_cache_dir:  # settings that differ in rows alone share what is compiled
         jax.config.update("jax_compilation_cache_dir", str((WORK / "programs").absolute()))
-    output, work = RESULTS / f"{name}.jsonl", WORK / name
+    output = RESULTS / f"{name}.jsonl"
     if arguments:
         runlocal(base)
         settings = [dataclasses.replace(s, fields=_small(s.fields), grid=s.grid[:2]) for s in settings]
-        settings, seeds, output, work = settings[:LOCAL_SETTINGS], 2, WORK / "local" / f"{name}.jsonl", WORK / "local" / name
+        settings, seeds, output = settings[:LOCAL_SETTINGS], 2, WORK / "local" / f"{name}.jsonl"
         there = {s.name for s in settings}
         settings = [s if s.against in there else dataclasses.replace(s, against="") for s in settings]
         reference, resample = reference if reference in there else "", False
         output.unlink(missing_ok=True)
-    run(name, base, settings, seeds, reference or settings[0].name, output, work, measure, resample, choice)
+    run(name, base, settings, seeds, reference or settings[0].name, output, measure, resample, choice)
 
 
 NO_GRAPH = {"model.propagate": "", "model.edges": ()}
@@ -178,13 +177,12 @@ def run(
     seeds: int,
     reference: str,
     output: pathlib.Path,
-    work: pathlib.Path,
     measure: Measure | None = None,
     resample: bool = False,
     choice: float = CHOICE,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Trains what ``output`` lacks and appends a line a setting; test logits are kept in ``work`` for the comparison.
+    """Trains what ``output`` lacks and appends a line a setting, compared with its reference's line.
 
     Raises:
       ConfigError: a setting's config is wrong; told before anything is trained.
@@ -196,14 +194,27 @@ def run(
     materials = Materials([with_fields(base, s.fields) for s in settings], say, kept=seeds if resample else 1)
     known = read_results(output) if output.exists() else []
 
-    def key_of(setting: Setting) -> str:
-        return protocol(base, setting, seeds, resample, reference, choice)
+    keys = {s.name: protocol(base, s, seeds, resample, reference, choice) for s in settings}
+
+    missing = paired.missing(known, keys, {s.name: [s.against or reference] for s in settings})
+
+    def compare(line: dict[str, Any]) -> dict[str, Any]:
+        """The line beside its reference's, which may be itself."""
+        other = line["reference"]
+        return line | paired.compared(line, line if other == line["setting"] else paired.newest(known, other, keys[other]))
+
+    def told(line: dict[str, Any]) -> None:
+        known.append(line)
+        append_result(output, line)
 
     ordered = sorted(settings, key=lambda s: s.name != reference)  # the reference first
     for shared, group in grouped(ordered):
         config = with_fields(base, shared)
         config.data.seed = max(config.data.seed, 0)
-        todo = [s for s in group if not _done(work / f"{s.name}.npz", key_of(s), known)]
+        todo = [s for s in group if s.name in missing]
+        for line in (paired.newest(known, s.name, keys[s.name]) for s in group if s not in todo):
+            if "right" in line and line["reference_protocol"] != keys[line["reference"]]:
+                told(compare(line))  # its reference was measured anew
         if not todo:
             continue
         say(f"{name}: {', '.join(s.name for s in todo)}")
@@ -220,37 +231,33 @@ def run(
         else:
             outcomes = train_settings(config, todo, seeds, grids, held[0], measure, choice, say)
         for setting, outcome in zip(todo, outcomes):
-            key = key_of(setting)
-            against, tested = work / f"{setting.against or reference}.npz", fingerprint(corpus.test)
-            store(work / f"{setting.name}.npz", outcome.probabilities, key, tested)
-            append_result(
-                output,
-                {
-                    "study": name,
-                    "setting": setting.name,
-                    "protocol": key,
-                    "fields": plain(dict(setting.fields)),
-                    "regime": regime(config),
-                    "data": {n: len(getattr(corpus, n)) for n in ("train", "validation", "test")} | {"name": corpus.name},
-                    "seeds": len(outcome.probabilities),
-                    "rows_of_each_seed_differ": resample,
-                    "validation": outcome.validation,
-                    **scores(corpus, outcome.probabilities),
-                    "strata": strata(corpus, outcome.probabilities),
-                    **compared(corpus.test.labels, outcome.probabilities, against, tested),
-                    "reference": setting.against or reference,
-                    "reference_protocol": str(np.load(against)["key"]),
-                    "published": plain(dict(setting.published)) if setting.published else None,
-                    "test_split_read": "once, by the best weights on validation of each seed",
-                    "read_before": sum(line["setting"] == setting.name for line in known),
-                    "fingerprint": corpus.fingerprint(),
-                    **encoder_of(setting),
-                    "hardware": hardware(machine),
-                    "load_average": round(os.getloadavg()[0], 1),
-                    "commit": machine["git"]["commit"],
-                    "uncommitted_changes": machine["git"]["dirty"],
-                    **plain(outcome.facts),
-                },
+            told(
+                compare(
+                    {
+                        "study": name,
+                        "setting": setting.name,
+                        "protocol": keys[setting.name],
+                        "fields": plain(dict(setting.fields)),
+                        "regime": regime(config),
+                        "data": {n: len(getattr(corpus, n)) for n in ("train", "validation", "test")} | {"name": corpus.name},
+                        "seeds": len(outcome.probabilities),
+                        "rows_of_each_seed_differ": resample,
+                        "validation": outcome.validation,
+                        **scores(corpus, outcome.probabilities),
+                        "strata": strata(corpus, outcome.probabilities),
+                        "reference": setting.against or reference,
+                        "published": plain(dict(setting.published)) if setting.published else None,
+                        "test_split_read": "once, by the best weights on validation of each seed",
+                        "read_before": sum(line["setting"] == setting.name for line in known),
+                        "fingerprint": corpus.fingerprint(),
+                        **encoder_of(setting),
+                        "hardware": hardware(machine),
+                        "load_average": round(os.getloadavg()[0], 1),
+                        "commit": machine["git"]["commit"],
+                        "uncommitted_changes": machine["git"]["dirty"],
+                        **plain(outcome.facts),
+                    }
+                )
             )
 
 
@@ -283,7 +290,7 @@ def strata(corpus: Corpus, probabilities: np.ndarray) -> dict[str, list]:
     """Accuracy of each seed on the short, the middle and the long third of the test documents, by their number of words."""
     words = np.array([len(text.split()) for text in corpus.test.texts])
     cuts = np.quantile(words, [1 / 3, 2 / 3])
-    third, right = np.searchsorted(cuts, words, side="left"), _right(corpus.test.labels, probabilities)
+    third, right = np.searchsorted(cuts, words, side="left"), paired.right(corpus.test.labels, probabilities)
     means = [right[:, third == k].mean(1).tolist() if (third == k).any() else [] for k in range(3)]
     return {"words": [int(words.min()), *map(int, cuts), int(words.max())], "accuracy": means}
 
@@ -305,45 +312,20 @@ def grouped(settings: Sequence[Setting]) -> list[tuple[dict[str, Any], list[Sett
 
 
 def scores(corpus: Corpus, probabilities: np.ndarray) -> dict[str, Any]:
-    """Test metrics of each seed, and the 95 % interval of the mean accuracy: seeds and documents are both drawn."""
+    """Test metrics of each seed, the interval of their mean accuracy, and which documents were right."""
     found = [classification_metrics(corpus.test.labels, p, corpus.class_names) for p in probabilities]
+    right = paired.right(corpus.test.labels, probabilities)
     return {
         "test": {m: [f[m] for f in found] for m in METRICS if found[0].get(m) is not None},
         "recall": {name: [f["per_class"][name]["recall"] for f in found] for name in corpus.class_names},
-        "accuracy_ci95": [float(x) for x in np.percentile(_draws(_right(corpus.test.labels, probabilities)), [2.5, 97.5])],
+        "accuracy_ci95": interval(right),
+        "right": paired.kept(right, fingerprint(corpus.test)),
     }
 
 
-def compared(labels: np.ndarray, ours: np.ndarray, reference: pathlib.Path, tested: str = "") -> dict[str, Any]:
-    """Mean difference of accuracy from the reference, seed by seed on the same documents; its 95 % interval and p come from
-    drawing seeds and documents with replacement (2,000 times, so p is at least 0.001). What draws nothing at random has one row,
-    which stands beside each seed of the other. ``tested``: fingerprint of the test documents, "" = not known."""
-    kept = np.load(reference)
-    theirs, of = kept["probabilities"], str(kept["tested"]) if "tested" in kept else ""
-    if tested and of and tested != of:
-        raise ValueError(f"{reference} was tested on other documents; remove the folder to train its settings again")
-    if theirs.shape[1:] != ours.shape[1:] or (len(theirs) != len(ours) and 1 not in (len(theirs), len(ours))):
-        raise ValueError(f"{reference} holds {theirs.shape}, not {ours.shape}: other seeds or test documents; remove the folder")
-    difference = _right(labels, ours) - _right(labels, theirs)
-    draws = _draws(difference)
-    tail = max(min((draws <= 0).mean(), (draws >= 0).mean()), 1 / len(draws))
-    return {
-        "difference": float(difference.mean()),
-        "difference_ci95": [float(x) for x in np.percentile(draws, [2.5, 97.5])],
-        "p": float(min(1.0, 2 * tail)) if np.any(difference) else 1.0,
-    }
-
-
-def _draws(values: np.ndarray, resamples: int = 2000) -> np.ndarray:
-    """Means of ``values`` [seeds, documents] over seeds and documents drawn with replacement."""
-    seeds, n = values.shape
-    rng, means, start = np.random.default_rng(1), np.empty(resamples), 0
-    for weights in resampling_weights(n, resamples, 0):
-        of_seed = weights @ values.T / n
-        drawn = rng.integers(0, seeds, of_seed.shape)
-        means[start : start + len(weights)] = np.take_along_axis(of_seed, drawn, axis=1).mean(1)
-        start += len(weights)
-    return means
+def interval(right: np.ndarray) -> list[float]:
+    """95 % of the mean accuracy, drawing seeds and documents."""
+    return [float(x) for x in np.percentile(paired.draws(right.astype(float)), [2.5, 97.5])]
 
 
 def protocol(base: ConfigDict, setting: Setting, seeds: int, resample: bool, reference: str, choice: float) -> str:
@@ -360,25 +342,7 @@ def protocol(base: ConfigDict, setting: Setting, seeds: int, resample: bool, ref
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def store(path: pathlib.Path, probabilities: np.ndarray, key: str, tested: str = "") -> None:
-    """Keeps test probabilities, and the fingerprint of what was tested, for comparisons of a study that goes on later."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part.npz")
-    np.savez_compressed(part, probabilities=probabilities.astype(np.float32), key=key, tested=tested)
-    part.replace(path)
-
-
 def _small(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields without those that would make a smoke run long again."""
     sizes = ("train_rows", "validation_rows", "test_rows", "max_length", "row_lengths", "tokens_per_batch", "total_epochs")
     return {field: value for field, value in fields.items() if field.rpartition(".")[2] not in sizes}
-
-
-def _done(path: pathlib.Path, key: str, known: Sequence[Mapping[str, Any]]) -> bool:
-    return path.exists() and str(np.load(path)["key"]) == key and any(line.get("protocol") == key for line in known)
-
-
-def _right(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    if labels.ndim == 2:
-        return ((probabilities >= 0.5) == labels.astype(bool)).all(-1).astype(np.float64)
-    return (probabilities.argmax(-1) == labels).astype(np.float64)

@@ -3,10 +3,10 @@
     TEXTFUSE_DATA=DIR nohup python -m experiments.tuned [STUDY ...] [:runlocal] &
 
 Runs what isn't recorded yet, of all studies or of those named (baselines, data_efficiency, graph_benchmarks), by ``launch``'s own
-function in runs/tuned; stop it by SIGTERM and start it again. A row is appended to the study's JSON lines after each seed,
-with all the seeds there are by then, and regime "tuned". The lists are in the order in which results are wanted: 8,000 rows of AG
-News (24 minutes a run on 2 cores for two passes a step), the text-graph sets, few rows, all rows of AG News (49 minutes a run).
-The whole list takes days on 2 idle cores.
+function in runs/tuned; stop it by SIGTERM and start it again, on this machine or on another. A row is appended to the study's
+JSON lines after each seed, with all the seeds there are by then, and regime "tuned". The lists are in the order in which results
+are wanted: 8,000 rows of AG News (24 minutes a run on 2 cores for two passes a step), the text-graph sets, few rows, all rows of
+AG News (49 minutes a run). The whole list takes days on 2 idle cores.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import data_efficiency
+from experiments import data_efficiency, paired
 from experiments.baselines import ATTENTION_PAPER, PYRAMID_PAPER
 from experiments.graph_benchmarks import PUBLISHED, published
-from experiments.study import NO_GRAPH, RESULTS, WORK, compared, scores, store, strata
+from experiments.study import NO_GRAPH, RESULTS, WORK, interval, scores, strata
 from textfuse_jax.config import default_config, runlocal
 from textfuse_jax.evaluation.records import append_result, plain, read_predictions, read_results
 from textfuse_jax.experiment import EXIT_INTERRUPTED, Interrupted, differences, run
@@ -141,59 +141,65 @@ ROWS = [
 SEEDS = 5
 
 
-def record(row: Row) -> dict[str, Any] | None:
-    """The row's line from all its finished runs, appended to the study's file; None where there is none."""
-    folders = [f for f in (folder_of(row, seed) for seed in range(SEEDS)) if (f / "result.json").exists()]
-    if not folders:
-        return None
-    results = [json.loads((folder / "result.json").read_text()) for folder in folders]
-    corpus = setup.load_corpus(row.at(0))
-    found = [read_predictions(folder / "predictions.csv") for folder in folders]
-    for folder, one in zip(folders, found):
-        if list(one.ids) != list(corpus.test.ids):
-            raise ValueError(
-                f"{folder} was tested on other documents than the data now holds; remove the folder to train it again"
-            )
-    ours = np.stack([one.probabilities for one in found])
-    work = WORK / ("local" if row.small else "") / row.study
-    store(work / f"{row.name}.npz", ours, "")  # what other tuned rows are compared with
-    kept, difference = work / f"{row.against}.npz", {}
-    theirs = np.load(kept)["probabilities"][: len(ours)] if kept.exists() else ours[:0]
-    if len(theirs) == len(ours):  # as many of its seeds as there are of ours
-        store(WORK / "tuned" / "reference.npz", theirs, "")
-        difference = compared(corpus.test.labels, ours, WORK / "tuned" / "reference.npz")
-    else:
-        print(f"{row.name}: not compared, {kept} has {len(theirs)} of {len(ours)} seeds", flush=True)
-    last = results[-1]
+def record(row: Row, seed: int) -> dict[str, Any]:
+    """The row's line with one seed more, from that seed's finished run and the line before; appended to the study's file."""
+    folder, corpus = folder_of(row, seed), setup.load_corpus(row.at(0))
+    result, found = json.loads((folder / "result.json").read_text()), read_predictions(folder / "predictions.csv")
+    if list(found.ids) != list(corpus.test.ids):
+        raise ValueError(f"{folder} was tested on other documents than the data now holds; remove the folder to train it again")
+    ours = found.probabilities[None]
     line = {
         "study": row.study,
         "setting": row.name,
+        "protocol": protocol(row),
         "fields": fields_of(row),
         "regime": "tuned",
-        "data": {name: last["data"][name] for name in ("name", "train", "validation", "test")},
-        "seeds": len(ours),
+        "data": {name: result["data"][name] for name in ("name", "train", "validation", "test")},
+        "seeds": 1,
         "rows_of_each_seed_differ": row.resample,
-        "validation": {m: [r["validation"].get(m) for r in results] for m in ("accuracy", "f1_macro", "nll")},
+        "validation": {m: [result["validation"].get(m)] for m in ("accuracy", "f1_macro", "nll")},
         **scores(corpus, ours),
         "strata": strata(corpus, ours),
-        **difference,
         "reference": row.against,
         "published": plain(dict(row.published)) if row.published else None,
         "chosen": [{}],
         "diverged": 0,
-        "parameters": last["training"]["trained_parameters"],
-        "seconds_a_trial": round(float(np.mean([r["training"]["seconds"] for r in results])), 1),
+        "parameters": result["training"]["trained_parameters"],
+        "seconds": [result["training"]["seconds"]],
         "trials_together": 1,
-        "ece_after_temperature": [r["calibration"]["test_ece_after"] for r in results],
-        "temperature": [r["calibration"]["temperature"] for r in results],
+        "ece_after_temperature": [result["calibration"]["test_ece_after"]],
+        "temperature": [result["calibration"]["temperature"]],
         "test_split_read": "once, by the best weights on validation of each seed",
-        "fingerprint": last["fingerprint"],
-        "hardware": ", ".join(sorted({r["hardware"] for r in results})),
+        "fingerprint": result["fingerprint"],
+        "hardware": result["hardware"],
         "load_average": round(os.getloadavg()[0], 1),
-        "commit": last["commit"],
+        "commit": result["commit"],
     }
+    known = lines_of(row)
+    line = extended(paired.newest(known, row.name, protocol(row)), line)
+    against = next(one for one in ROWS if (one.study, one.name) == (row.study, row.against))
+    theirs = line if row.against == row.name else paired.newest(known, row.against, protocol(against))
+    seeds = theirs["right"]["seeds"][: line["seeds"]]  # as many of its seeds as there are of ours
+    line |= paired.compared(line, theirs | {"right": theirs["right"] | {"seeds": seeds}})
     append_result(results_of(row), line)
     return line
+
+
+def extended(before: Mapping[str, Any] | None, line: dict[str, Any]) -> dict[str, Any]:
+    """A seed's line with the seeds of an earlier line, which may be of another machine."""
+    if before and before["right"]["tested"] != line["right"]["tested"]:
+        raise ValueError(f"{line['setting']}: its line of {before['seeds']} seeds is of other test documents; remove the line")
+    if before:
+        line = line | {"seeds": before["seeds"] + 1}
+        for part in ("validation", "test", "recall"):
+            line[part] = {name: before[part][name] + values for name, values in line[part].items()}
+        for name in ("seconds", "ece_after_temperature", "temperature"):
+            line[name] = before[name] + line[name]
+        line["strata"]["accuracy"] = [a + b for a, b in zip(before["strata"]["accuracy"], line["strata"]["accuracy"])]
+        line["right"]["seeds"] = before["right"]["seeds"] + line["right"]["seeds"]
+        line["hardware"] = ", ".join(sorted({*before["hardware"].split(", "), line["hardware"]}))
+        line["accuracy_ci95"] = interval(paired.of_line(line))
+    return line | {"seconds_a_trial": round(float(np.mean(line["seconds"])), 1)}
 
 
 def fields_of(row: Row) -> dict[str, Any]:
@@ -203,10 +209,14 @@ def fields_of(row: Row) -> dict[str, Any]:
     return plain(dict(row.fields)) | told | ({"data.seed": "each its own"} if row.resample else {})
 
 
+def protocol(row: Row) -> str:
+    """A digest of what names the row's runs."""
+    return hashlib.sha256(json.dumps(fields_of(row), sort_keys=True).encode()).hexdigest()[:16]
+
+
 def folder_of(row: Row, seed: int) -> pathlib.Path:
     """Where a run of the row lies; rows of several studies share those that are the same."""
-    told = json.dumps(fields_of(row), sort_keys=True)
-    name = f"{row.config.replace(':', '_')}_{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+    name = f"{row.config.replace(':', '_')}_{protocol(row)[:8]}"
     return FOLDER / ("local" if row.small else "") / name / str(seed)
 
 
@@ -215,12 +225,16 @@ def results_of(row: Row) -> pathlib.Path:
     return (WORK / "local" / "tuned" if row.small else RESULTS) / f"{row.study}.jsonl"
 
 
+def lines_of(row: Row) -> list[dict[str, Any]]:
+    """All lines of the file that the row's are appended to."""
+    path = results_of(row)
+    return read_results(path) if path.exists() else []
+
+
 def recorded(row: Row) -> int:
     """How many seeds the newest line of the row has."""
-    path = results_of(row)
-    known = read_results(path) if path.exists() else []
-    mine = [line for line in known if line["setting"] == row.name and line["fields"] == fields_of(row)]
-    return mine[-1]["seeds"] if mine else 0
+    line = paired.newest(lines_of(row), row.name, protocol(row))
+    return line["seeds"] if line else 0
 
 
 def names_of(study: str) -> list[str]:
@@ -245,17 +259,15 @@ def main(arguments: list[str]) -> int:
         for row in mine:
             if recorded(row) > seed:
                 continue
-            for one in range(seed + 1):  # earlier ones too, where their folders are gone
-                folder = folder_of(row, one)
-                if (folder / "result.json").exists():
-                    continue
-                print(f"{row.study}: {row.name}, seed {one}, in {folder}", flush=True)
+            folder = folder_of(row, seed)
+            if not (folder / "result.json").exists():
+                print(f"{row.study}: {row.name}, seed {seed}, in {folder}", flush=True)
                 try:
-                    run(row.at(one), folder, resume=(folder / "config.json").exists())
+                    run(row.at(seed), folder, resume=(folder / "config.json").exists())
                 except Interrupted as stopped:
                     print(stopped, flush=True)
                     return EXIT_INTERRUPTED
-            line = record(row)
+            line = record(row, seed)
             print(f"{row.name}: accuracy {np.mean(line['test']['accuracy']):.4f} over {line['seeds']} seeds", flush=True)
     return 0
 

@@ -51,7 +51,7 @@ def test_a_small_study_runs_compares_and_goes_on(tmp_path, monkeypatch):
         ),
     ]
     said, output = [], tmp_path / "study.jsonl"
-    C.run("study", rows, 1, output, tmp_path / "work", say=said.append)
+    C.run("study", rows, 1, output, say=said.append)
     one, two = read_results(output)
     assert (one["setting"], two["reference"]) == ("one", "one") and len(one["folds"]["accuracy"]) == 2
     low, high = two["difference_ci95"]
@@ -59,13 +59,13 @@ def test_a_small_study_runs_compares_and_goes_on(tmp_path, monkeypatch):
         two["test"]["accuracy"][0] - one["test"]["accuracy"][0]
     )
     assert one["data"]["tested"] == one["data"]["cascades"] and 0 < one["constant"]["accuracy"] < 1
-    C.run("study", rows, 1, output, tmp_path / "work", say=lambda line: pytest.fail(line) if line.startswith("study: ") else None)
+    C.run("study", rows, 1, output, say=lambda line: pytest.fail(line) if line.startswith("study: ") else None)
     assert len(read_results(output)) == 2
     stale = [dict(line) for line in read_results(output)]
     stale[1]["fingerprint"] = "that of cascades divided otherwise"
     output.write_text("".join(json.dumps(line) + "\n" for line in stale))
     said.clear()
-    C.run("study", rows, 1, output, tmp_path / "work", say=said.append)
+    C.run("study", rows, 1, output, say=said.append)
     assert [line for line in said if line.endswith(": two")] and not [line for line in said if line.endswith(": one")]
     assert two["others"][0]["reference"] == "one" and two["others"][0]["p"] == two["p"]
     table = cascade_tables.table([one, two], ["three"])

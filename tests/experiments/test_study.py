@@ -147,7 +147,7 @@ def test_a_study_runs_and_goes_on(tmp_path, resample):
         study.Setting("chosen", {}, {"accuracy": 0.5, "source": "nobody"}, grid=grid),
         study.Setting("words", fit=study_linear.tfidf),
     ]
-    arguments = ("test", base, settings, 2, "slow", tmp_path / "test.jsonl", tmp_path / "work")
+    arguments = ("test", base, settings, 2, "slow", tmp_path / "test.jsonl")
     study.run(*arguments, measure=study_graphs.construction_facts, resample=resample, say=lambda _: None)
     slow, chosen, words = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
     assert [line["setting"] for line in (slow, chosen, words)] == ["slow", "chosen", "words"]

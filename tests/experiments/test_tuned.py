@@ -1,14 +1,16 @@
 """Tuned rows: valid configs, lines from finished runs, one run after another."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
-from experiments import study_extras, study_tables, tuned
+from experiments import paired, study_extras, study_tables, tuned
 from tests.launching import write_corpus
 from textfuse_jax.config import validate
 from textfuse_jax.evaluation.records import read_results
+from textfuse_jax.experiment import run
 
 
 def test_rows_are_valid_named_once_and_in_tables():
@@ -35,24 +37,37 @@ def test_rows_of_two_studies_share_their_runs():
 def test_a_row_is_run_recorded_and_not_run_again(tmp_path, monkeypatch, capsys):
     path = write_corpus(tmp_path / "corpus.csv")
     small = {"encoder.scratch.width": 16, "encoder.scratch.heads": 2, "encoder.scratch.layers": 6, "data.path": str(path)}
-    row = tuned.Row("baselines", "tiny, tuned", "own_text:runlocal,scratch", small, "encoder alone, three layers")
-    monkeypatch.setattr(tuned, "ROWS", [row])
+    alone = tuned.Row("baselines", "alone, tuned", "own_text:runlocal,scratch", small | {"model.width": 8}, "alone, tuned")
+    row = tuned.Row("baselines", "tiny, tuned", "own_text:runlocal,scratch", small, "alone, tuned")
+    monkeypatch.setattr(tuned, "ROWS", [alone, row])
     monkeypatch.setattr(tuned, "SEEDS", 2)
     for name in ("RESULTS", "FOLDER", "WORK"):
         monkeypatch.setattr(tuned, name, tmp_path / name)
-    first = tmp_path / "WORK" / "baselines"
-    first.mkdir(parents=True)
-    corpus = tuned.setup.load_corpus(row.at(0))
-    one = np.eye(len(corpus.class_names))[np.asarray(corpus.test.labels)]
-    np.savez(first / "encoder alone, three layers.npz", probabilities=np.stack([one] * 5), key="")
+    finished = []
+    monkeypatch.setattr(
+        tuned, "run", lambda config, folder, resume: finished.append(folder) or run(config, folder, resume=resume)
+    )
     assert tuned.main([]) == 0
     lines = read_results(tmp_path / "RESULTS" / "baselines.jsonl")
-    assert [line["seeds"] for line in lines] == [1, 2] and lines[-1]["regime"] == "tuned"
+    assert [(line["setting"], line["seeds"]) for line in lines] == [
+        ("alone, tuned", 1),
+        ("tiny, tuned", 1),
+        ("alone, tuned", 2),
+        ("tiny, tuned", 2),
+    ]
     accuracy = [json.loads((tuned.folder_of(row, seed) / "result.json").read_text())["test"]["accuracy"] for seed in range(2)]
-    assert lines[-1]["test"]["accuracy"] == pytest.approx(accuracy)
-    assert lines[-1]["difference"] == pytest.approx(np.mean(accuracy) - 1)  # against a model that is always right
+    assert lines[-1]["test"]["accuracy"] == pytest.approx(accuracy) and lines[-1]["regime"] == "tuned"
+    assert paired.of_line(lines[-1]).mean(1) == pytest.approx(accuracy)
+    assert lines[-1]["difference"] == pytest.approx(np.mean(accuracy) - np.mean(lines[-2]["test"]["accuracy"]))
+    assert lines[-2]["difference"] == 0 and len(lines[-1]["temperature"]) == len(lines[-1]["recall"].popitem()[1]) == 2
+    assert len(finished) == 4
+    shutil.rmtree(tmp_path / "FOLDER")  # another machine has the lines alone
+    monkeypatch.setattr(tuned, "SEEDS", 3)
+    assert tuned.main([]) == 0 and len(finished) == 6 and all(folder.name == "2" for folder in finished[4:])
+    lines = read_results(tmp_path / "RESULTS" / "baselines.jsonl")
+    assert lines[-1]["seeds"] == 3 and lines[-1]["test"]["accuracy"][:2] == pytest.approx(accuracy)
     capsys.readouterr()
-    assert tuned.main(["baselines"]) == 0 and len(read_results(tmp_path / "RESULTS" / "baselines.jsonl")) == 2
+    assert tuned.main(["baselines"]) == 0 and len(read_results(tmp_path / "RESULTS" / "baselines.jsonl")) == len(lines) == 6
     assert tuned.main(["ablation"]) == 2 and "no tuned rows" in capsys.readouterr().err
     assert "tiny, tuned" in study_tables.table(lines, ["absent"]) and "not measured" in study_tables.table(lines, ["absent"])
 
