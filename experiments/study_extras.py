@@ -92,12 +92,12 @@ def growth() -> list[str]:
     header = ["ms / MB of one document", *(f"{n:,} tokens" for n in lines[0]["tokens"]), "slope"]
     panels = {
         title: {line["model"]: [(n, [value]) for n, value in zip(line["tokens"], line[field])] for line in lines}
-        for title, field in (("time of a forward pass (ms)", "ms"), ("memory of the program (MB)", "memory_mb"))
+        for title, field in (("time of a forward pass (ms)", "ms"), ("memory of intermediate results (MB)", "memory_mb"))
     }
     figure = FIGURES / "study_length_growth.png"
     figures.save(setting_lines(panels, "length of the document (tokens)", "", log="xy", share=False), figure)
     about = length_growth.__doc__.split("\n\n")
-    where = [f"load average {line['load_average']:.1f} on {line['hardware']}, commit {line['commit'][:12]}" for line in lines]
+    where = [f"load average {line['load_average']:.1f} on {line['hardware']}, commit {commit_of(line)}" for line in lines]
     return [
         "### What length costs",
         " ".join(f"{about[0]}\n{about[-1]}".split()),
@@ -107,6 +107,11 @@ def growth() -> list[str]:
         "Slope: of the line through the logarithms, 1 where cost grows as length. "
         f"Measured with {'; '.join(dict.fromkeys(where))}; `python -m experiments.length_growth`.",
     ]
+
+
+def commit_of(line: Line) -> str:
+    """The commit that a line was measured with; ``*``: and changes that weren't committed."""
+    return line["commit"][:12] + "*" * bool(line.get("uncommitted_changes"))
 
 
 def found(name: str) -> list[str]:
