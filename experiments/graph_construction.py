@@ -2,16 +2,18 @@
 
     TEXTFUSE_DATA=DIR python -m experiments.graph_construction [:runlocal]
 
-Nodes are tokens, phrases, sentences or both of these; edges window, kNN of several k, saliency, hierarchy, their union, all, or
-random. Dynamic graphs are made from the nodes that the pyramid learns, static ones from the frozen encoder's features. Each
-line tells the edges a node, the mean cosine of the nodes of a document after the messages, and the share of edges that stay in
-one topic where two documents of different topics are joined (experiments/topic_edges.py says why so). 4,000 training rows, 5
-seeds; an estimated 20 minutes of one core.
+Nodes are tokens, phrases, sentences or the last two together; edges window, kNN of several k, saliency, hierarchy, their union,
+all, or random. Each is compared with the same nodes without edges (and so without the layers that pass messages); static graphs,
+made from the frozen encoder's features, with the dynamic ones, made from the nodes that the pyramid learns. Random edges weigh 1,
+those of kNN the cosine of their ends, so that this control differs in weight too. Each line tells the edges a node, the mean
+cosine of the nodes of a document after the messages, and the share of edges that stay in one topic where two documents of
+different topics are joined (experiments/topic_edges.py says why so). 4,000 training rows, 5 seeds; an estimated 22 minutes of
+one core.
 """
 
 from __future__ import annotations
 
-from experiments.study import Setting, frozen, linear_rows, main
+from experiments.study import NO_GRAPH, Setting, frozen, linear_rows, main
 from experiments.study_graphs import construction_facts
 
 EDGES = "textfuse_jax.models.edges:"
@@ -22,9 +24,15 @@ def kinds(*names: str) -> tuple[str, ...]:
     return tuple(EDGES + name for name in names)
 
 
-TOKENS = {"model.nodes": ("token",), "model.levels": ("02/token", "04/sentence", "06/document")}
+NODES = {
+    "tokens": {"model.nodes": ("token",), "model.levels": ("02/token", "04/sentence", "06/document")},
+    "phrases alone": {"model.nodes": ("phrase",)},
+    "sentences alone": {"model.nodes": ("sentence",)},
+}
+"""Beside phrases and sentences together, which the other rows have."""
 SETTINGS = [
-    Setting("no edges", {"model.edges": (), "model.propagate": ""}),
+    Setting("no edges", NO_GRAPH),
+    *(Setting(f"{nodes}, no edges", fields | NO_GRAPH) for nodes, fields in NODES.items()),
     *linear_rows(),
     Setting("window", {"model.edges": kinds("window")}),
     Setting("kNN, k = 4", {"model.edges": kinds("knn")}),
@@ -38,10 +46,10 @@ SETTINGS = [
     Setting("kNN, k = 4, static", {"model.edges": kinds("knn"), "model.edge_tap": "06/phrase"}, against="kNN, k = 4"),
     Setting("union, static", {"model.edge_tap": "06/phrase"}, against="union"),
     Setting("union, GAT", {"model.propagate": "textfuse_jax.models.message_passing:GAT"}),
-    Setting("phrases alone, kNN and window", {"model.nodes": ("phrase",), "model.edges": kinds("knn", "window")}),
-    Setting("tokens, kNN and window", {**TOKENS, "model.edges": kinds("knn", "window")}),
-    Setting("tokens, no edges", {**TOKENS, "model.edges": (), "model.propagate": ""}),
-    Setting("sentences alone, kNN and window", {"model.nodes": ("sentence",), "model.edges": kinds("knn", "window")}),
+    *(
+        Setting(f"{nodes}, kNN and window", fields | {"model.edges": kinds("knn", "window")}, against=f"{nodes}, no edges")
+        for nodes, fields in NODES.items()
+    ),
 ]
 
 if __name__ == "__main__":

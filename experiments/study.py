@@ -27,6 +27,7 @@ from experiments.study_training import Materials, Measure, Outcome, Point, joine
 from textfuse_jax.config import default_config, runlocal, validate
 from textfuse_jax.data.corpus import Corpus, fingerprint
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound, locate
+from textfuse_jax.encoders.checkpoints import fingerprint as weights_fingerprint
 from textfuse_jax.evaluation.metrics import classification_metrics
 from textfuse_jax.evaluation.records import append_result, environment, hardware, plain, read_results
 from textfuse_jax.experiment import differences
@@ -249,6 +250,7 @@ def run(
                         "test_split_read": "once, by the best weights on validation of each seed",
                         "read_before": sum(line["setting"] == setting.name for line in known),
                         "fingerprint": corpus.fingerprint(),
+                        **encoder_of(setting),
                         "hardware": hardware(machine),
                         "load_average": round(os.getloadavg()[0], 1),
                         "commit": machine["git"]["commit"],
@@ -276,6 +278,12 @@ def _weights_are_there(config: ConfigDict, setting: Setting, say: Callable[[str]
         say(f"{setting.name}: not measured, {str(error).splitlines()[0]}")
         return False
     return True
+
+
+def encoder_of(setting: Setting) -> dict[str, str]:
+    """Which weights stand behind the encoder's name, where the setting itself names one: wherever they lie on this machine."""
+    checkpoint = setting.fields.get("encoder.checkpoint", "scratch")
+    return {} if checkpoint == "scratch" else {"encoder_fingerprint": weights_fingerprint(locate(checkpoint))}
 
 
 def strata(corpus: Corpus, probabilities: np.ndarray) -> dict[str, list]:
@@ -330,6 +338,7 @@ def protocol(base: ConfigDict, setting: Setting, seeds: int, resample: bool, ref
     fit = setting.fit.__name__ if setting.fit else ""
     told = [DEFAULTS, config, seeds, resample, setting.against or reference, fit, plain(list(setting.points))]
     told += [choice] if choice != 1 and setting.points else []
+    told += encoder_of(setting).values()
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

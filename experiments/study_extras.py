@@ -20,10 +20,14 @@ FINDINGS = HERE / "findings"
 FIGURES = HERE.parent / "docs" / "figures"
 Line = Mapping[str, Any]
 ATTENTION = {
-    "pooling_share": ("alpha = 0", "alpha = 0.5"),
+    "pooling_share": ("alpha = 0", "alpha = 0.5", "without self-attention, alpha = 0"),
     "baselines": ("attention-hybrid pooling",),
 }
-"""Settings whose sample shows the attention of pooling rather than edges."""
+"""Settings whose sample shows what pooling looks at rather than edges."""
+ATTENDS = {
+    "pool/beta": "Where attention looks in one text",
+    "pool/looks": "Where attention looks in one text, through self-attention among its units",
+}
 
 
 def extras(name: str, lines: Sequence[Line]) -> list[str]:
@@ -37,26 +41,29 @@ def extras(name: str, lines: Sequence[Line]) -> list[str]:
 
 
 def samples(name: str, lines: Sequence[Line]) -> list[str]:
-    """The sample graphs of a study's lines, drawn: the first setting of each kind of edges and nodes."""
+    """The sample graphs of a study's lines, drawn: the first setting of each kind of edges and nodes. Older lines of models with
+    self-attention kept the share of its outputs, in which every unit is a mixture already: not drawn."""
     found, seen = [], set()
     for line in lines:
         graph, kinds = line.get("sample_graph"), (str(line["fields"].get("model.edges")), str(line["fields"].get("model.nodes")))
         attends = name in ATTENTION
         if attends:
             kinds = (line["setting"],)
-        wanted = line["setting"] in ATTENTION[name] if attends else bool(graph and graph["senders"])
+        mixtures = line["fields"].get("model.pooling_args.self_attention") and "share" not in (graph or {})
+        wanted = line["setting"] in ATTENTION[name] and not mixtures if attends else bool(graph and graph["senders"])
         if not graph or kinds in seen or not wanted:
             continue
         seen.add(kinds)
         parts = {field: np.array(graph[field]) if field in graph else None for field in DocumentGraph._fields}
         none = np.zeros(0, int)
         cut = DocumentGraph(**parts | ({"senders": none, "receivers": none, "weight": none} if attends else {"beta": None}))
+        share, scales = graph.get("share") or "pool/beta", tuple(graph["scales"])
         drawn = draw_document_graph(
-            graph["texts"], cut, title=line["setting"], label=graph["label"], level_names=tuple(graph["scales"])
+            graph["texts"], cut, title=line["setting"], label=graph["label"], level_names=scales, share=share
         )
         path = FIGURES / f"study_{name}_graph_{len(seen)}.png"
         figures.save(drawn, path)
-        what = "Where attention looks in one text" if attends else "Graph of one text"
+        what = ATTENDS[share] if attends else "Graph of one text"
         found.append(f"![{what}: {line['setting']}](figures/{path.name})")
     return found
 
@@ -85,12 +92,12 @@ def growth() -> list[str]:
     header = ["ms / MB of one document", *(f"{n:,} tokens" for n in lines[0]["tokens"]), "slope"]
     panels = {
         title: {line["model"]: [(n, [value]) for n, value in zip(line["tokens"], line[field])] for line in lines}
-        for title, field in (("time of a forward pass (ms)", "ms"), ("memory of the program (MB)", "memory_mb"))
+        for title, field in (("time of a forward pass (ms)", "ms"), ("memory of intermediate results (MB)", "memory_mb"))
     }
     figure = FIGURES / "study_length_growth.png"
     figures.save(setting_lines(panels, "length of the document (tokens)", "", log="xy", share=False), figure)
     about = length_growth.__doc__.split("\n\n")
-    where = [f"load average {line['load_average']:.1f} on {line['hardware']}, commit {line['commit'][:12]}" for line in lines]
+    where = [f"load average {line['load_average']:.1f} on {line['hardware']}, commit {commit_of(line)}" for line in lines]
     return [
         "### What length costs",
         " ".join(f"{about[0]}\n{about[-1]}".split()),
@@ -100,6 +107,11 @@ def growth() -> list[str]:
         "Slope: of the line through the logarithms, 1 where cost grows as length. "
         f"Measured with {'; '.join(dict.fromkeys(where))}; `python -m experiments.length_growth`.",
     ]
+
+
+def commit_of(line: Line) -> str:
+    """The commit that a line was measured with; ``*``: and changes that weren't committed."""
+    return line["commit"][:12] + "*" * bool(line.get("uncommitted_changes"))
 
 
 def found(name: str) -> list[str]:

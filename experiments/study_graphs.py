@@ -7,8 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.topic_edges import join_neighbours, same_topic_share
-from textfuse_jax.evaluation.graph_drawing import document_graph
+from experiments.topic_edges import join_neighbours, same_topic_counts
+from textfuse_jax.evaluation.graph_drawing import document_graph, share_of
 from textfuse_jax.segments import segment_count, segment_sum
 from textfuse_jax.training import sweep
 from textfuse_jax.types import SCALES
@@ -46,17 +46,19 @@ def construction_facts(program: sweep.Trials) -> dict[str, list[Any]]:
     scales = program.config.model.nodes
 
     def read(rows, out):
-        return same_topic_share(rows, out["graph"], scales)
+        return same_topic_counts(rows, out["graph"], scales)
 
     joined = program.reader(read, join_neighbours)
-    found = np.stack([joined(batch) for batch in range(min(BATCHES, program.held_batches))])
-    share, chance, count = np.moveaxis(found, 1, 0)  # [batches, trials] each
-    total = count.sum(0)
-    facts["same_topic"] = [
-        None if n == 0 else round(float(x), 4) for x, n in zip((share * count).sum(0) / np.maximum(total, 1), total)
-    ]
-    facts["same_topic_of_all_pairs"] = [round(float(x), 4) for x in chance.mean(0)]
+    found = [joined(batch) for batch in range(min(BATCHES, program.held_batches))]
+    same, edges, same_pairs, pairs = np.sum(found, axis=0, dtype=np.int64)  # [trials] each
+    facts["same_topic"] = _shares(same, edges)
+    facts["same_topic_of_all_pairs"] = _shares(same_pairs, pairs)
     return facts | {"sample_graph": sample_graphs(program)}
+
+
+def _shares(part: np.ndarray, whole: np.ndarray) -> list[float | None]:
+    """Of each trial; None where there is nothing to have a share of."""
+    return [round(p / n, 4) if n else None for p, n in zip(part.tolist(), whole.tolist())]
 
 
 def attention_facts(program: sweep.Trials) -> dict[str, list[Any]]:
@@ -66,8 +68,8 @@ def attention_facts(program: sweep.Trials) -> dict[str, list[Any]]:
 
 def sample_graphs(program: sweep.Trials) -> list[dict[str, Any] | None]:
     """Of each trial the graph of the first validation document that has ``SAMPLE_UNITS`` nodes: the same document for all of
-    one node kind. Texts, levels, parents, edges and pooling's attention (``beta``), as ``graph_drawing.DocumentGraph`` has them;
-    None: there is no such document."""
+    one node kind. Texts, levels, parents, edges and what pooling looks at (``beta``), as ``graph_drawing.DocumentGraph`` has
+    them, and which of ``graph_drawing.SHARES`` that is; None: there is no such document."""
     scales = [scale for scale in SCALES if scale in program.config.model.nodes]
     rows, corpus = program.held_rows(), program.material.corpus
     encoded = program.material.encoded["validation"]
@@ -81,16 +83,17 @@ def sample_graphs(program: sweep.Trials) -> list[dict[str, Any] | None]:
     fields = ("document", "level", "parent", "senders", "receivers", "weight")
 
     def read(_, out):
-        beta = {"beta": out["pool/beta"][row]} if "pool/beta" in out else {}
+        share = share_of(out)
+        beta = {share: out[share][row]} if share else {}
         return {field: getattr(out["graph"], field)[row] for field in fields} | beta
 
     found = program.outputs(read)
     texts = [text for scale in scales for text in encoded.unit_text(int(piece), scale, corpus.validation.texts)]
     label = corpus.class_names[int(corpus.validation.labels[encoded.example[piece]])]
-    graphs = []
+    share, graphs = share_of(found), []
     for trial in range(program.count):
-        beta = np.asarray(found["beta"][trial]) if "beta" in found else None
+        beta = np.asarray(found[share][trial]) if share else None
         graph = document_graph(slot, *(np.asarray(found[field][trial]) for field in fields), beta)
         told = {name: np.asarray(value).round(4).tolist() for name, value in graph._asdict().items() if value is not None}
-        graphs.append(told | {"texts": texts, "label": label, "scales": scales})
+        graphs.append(told | {"texts": texts, "label": label, "scales": scales, "share": share})
     return graphs

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.study_extras import FIGURES, extras, found, growth
+from experiments.study_extras import FIGURES, commit_of, extras, found, growth
 from experiments.study_figures import draw, recalls
 from experiments.tuned import ROWS, names_of
 from textfuse_jax.evaluation import figures
@@ -56,10 +56,7 @@ def section(name: str, path: pathlib.Path) -> str:
     parts += [table(lines, missing), f"![{TITLES[name]}](figures/{figure.name})"]
     parts += extras(name, lines)
     parts += found(name)
-    told = {
-        key: ", ".join(sorted({str(line[key])[: 12 if key == "commit" else None] for line in lines}))
-        for key in ("hardware", "commit")
-    }
+    hardware, commits = (", ".join(sorted({of(line) for line in lines})) for of in (lambda line: line["hardware"], commit_of))
     own_rows = [line["rows_of_each_seed_differ"] for line in lines]
     varies = "initial weights and dropout"
     if any(own_rows):
@@ -71,13 +68,25 @@ def section(name: str, path: pathlib.Path) -> str:
         else ""
     )
     parts.append(
-        f"{max(line['seeds'] for line in lines)} seeds, which differ in {varies}; intervals and p draw seeds and documents. "
-        "The rate (`chosen`) is the best of a grid on validation. Training: a seed's share of trials side by side, their "
+        f"{max(line['seeds'] for line in lines)} seeds, which differ in {varies}; intervals and p draw seeds and documents, "
+        f"not what was chosen. `chosen`: {chooses(lines)} Training: a seed's share of trials side by side, their "
         "evaluations included, without compilation and without the features of a frozen encoder, which are extracted once; of a "
-        f"tuned encoder's run the steps alone. {timing}Load average {loads(lines)} on {told['hardware']}. "
-        f"Commit {told['commit']}; `python -m experiments.{name}`."
+        f"tuned encoder's run the steps alone. {timing}Load average {loads(lines)} on {hardware}. "
+        f"Commit {commits}{' (`*`: with uncommitted changes)' * ('*' in commits)}; `python -m experiments.{name}`."
     )
     return "\n\n".join(parts)
+
+
+def chooses(lines: Sequence[Line]) -> str:
+    """How the column ``chosen`` came about."""
+    chose = [line for line in lines if any(line["chosen"])]
+    if not chose:
+        return "nothing, settings and configs say it all."
+    by = "each seed on rows of its own" if all(line["rows_of_each_seed_differ"] for line in chose) else "one seed for all"
+    rows = sorted({line["data"]["validation"] for line in chose})
+    size = " to ".join(f"{n:,}" for n in dict.fromkeys((rows[0], rows[-1])))
+    edge = " (`^`: at an edge of it)" * any("^" in choice(line) for line in chose)
+    return f"the best point of the setting's grid{edge} on validation ({size} rows), by {by}; –: fixed beforehand."
 
 
 def latencies(study: str) -> dict[str, Line]:
@@ -137,8 +146,10 @@ def table(lines: list[Line], missing: Sequence[str] = ()) -> str:
         second["edges in one topic / all pairs"] = lambda line: (
             f"{mean(line.get('same_topic'), 3)} / {mean(line.get('same_topic_of_all_pairs'), 3)}"
         )
+    second["chosen"] = choice
+    if any(line["regime"] == "scratch" for line in lines):
+        second["best step"] = lambda line: mean(line.get("best_step"), 0)
     second |= {
-        "chosen": choice,
         "trained parameters": lambda line: f"{line['parameters']:,}",
         "training, s a seed": lambda line: f"{line['seconds_a_trial']:.1f}",
     }
@@ -162,9 +173,15 @@ def difference(line: Line) -> list[str]:
 
 
 def choice(line: Line) -> str:
-    """What validation chose for the setting, or for its seeds."""
+    """What validation chose for the setting, or for its seeds; ``^``: at an edge of its grid."""
     names = {"optimizer.learning_rate": "rate", "optimizer.encoder_learning_rate": "encoder's rate"}
-    told = [", ".join(f"{names.get(field, field)} {value:g}" for field, value in point.items()) for point in line["chosen"]]
+    tried = sorted(tuple(one["fields"].values()) for one in line.get("choices", ()))  # () where seeds chose apart, or a fit did
+    edges = (tried[0], tried[-1]) if len(tried) > 2 else ()
+    told = [
+        ", ".join(f"{names.get(field, field)} {value:g}" for field, value in point.items())
+        + "^" * (tuple(point.values()) in edges)
+        for point in line["chosen"]
+    ]
     return "; ".join(dict.fromkeys(filter(None, told))) or "–"
 
 
@@ -197,7 +214,7 @@ def told(published: Mapping[str, Any] | None) -> str:
     if not published:
         return "none"
     numbers = ", ".join(f"{m} {v:g}" for m, v in published.items() if m != "source")
-    return f"{numbers} ({published['source']})"
+    return f"{numbers} ({published['source']})" if numbers else published["source"]
 
 
 def sections() -> list[str]:

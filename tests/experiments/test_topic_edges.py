@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.topic_edges import join_neighbours, same_topic_share
+from experiments.topic_edges import join_neighbours, same_topic_counts
 from textfuse_jax.types import NodeRows, TokenRows, Units
 
 
@@ -36,8 +36,8 @@ def test_neighbours_become_one_document():
         join_neighbours(joined.replace(weight=jnp.ones((1, 3))))
 
 
-@pytest.mark.parametrize(("labels", "share", "chance", "count"), [([0, 1, 1, 0], 2 / 3, 4 / 12, 3), ([1, 1, 1, 0], 0, 0, 0)])
-def test_share_of_edges_in_one_topic(labels, share, chance, count):
+@pytest.mark.parametrize(("labels", "counts"), [([0, 1, 1, 0], (2, 3, 4, 12)), ([1, 1, 1, 0], (0, 0, 0, 0))])
+def test_edges_and_pairs_in_one_topic(labels, counts):
     """Edges 0-1 and 3-2 stay in their document, 1-2 crosses; 4 is alone, 0-0 a self-loop, the last is padding."""
     graph = NodeRows(
         features=jnp.zeros((1, 6, 1)),
@@ -50,5 +50,5 @@ def test_share_of_edges_in_one_topic(labels, share, chance, count):
         weight=jnp.ones((1, 6)),
         slots=4,
     )
-    found = same_topic_share(rows_of(labels), graph, ("phrase",))
-    assert [float(x) for x in found] == pytest.approx([share, chance, count])
+    found = same_topic_counts(rows_of(labels), graph, ("phrase",))
+    assert tuple(map(int, found)) == counts

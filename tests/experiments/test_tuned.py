@@ -82,7 +82,12 @@ def test_what_stands_beside_a_table(tmp_path, monkeypatch):
     (drawn,) = study_extras.samples("graph_construction", [line, line])
     assert "Graph of one text" in drawn and (tmp_path / "study_graph_construction_graph_1.png").stat().st_size > 5000
     (drawn,) = study_extras.samples("pooling_share", [line])
-    assert "attention" in drawn
+    assert "Where attention looks in one text: alpha = 0" in drawn
+    line["fields"] = {"model.pooling_args.self_attention": True}
+    assert study_extras.samples("pooling_share", [line]) == []  # shares of mixtures tell of no unit
+    graph["share"] = "pool/looks"
+    (drawn,) = study_extras.samples("pooling_share", [line])
+    assert "through self-attention among its units: alpha = 0" in drawn
     assert "| 0.6000 ± 0.1414 |" in study_extras.strata_table([line]) and "3 to 10, to 20, to 90" in study_extras.strata_table(
         [line]
     )

@@ -83,22 +83,46 @@ def test_learned_alpha_starts_at_one_half():
     assert module.apply(params, NODES, 3, train=False)[1]["pool/alpha"] == 0.5
 
 
-def test_self_attention_within_documents_by_hand():
+def self_attention(**attention):
     """Q = h, K = h log(3) / 6, V = h, d_k = 2; only the first feature of q: node i attends to j by 3^(h_i h_j / 6 sqrt 2)."""
     first = {"kernel": jnp.array([[1.0, 0], [0, 0]]), "bias": jnp.zeros(2)}
-    params = {
-        "attention": {"query": jnp.zeros(2), "key": jnp.zeros((2, 2))},
+    return {
+        "attention": {"query": jnp.zeros(2), "key": jnp.zeros((2, 2))} | attention,
         "self_query": first,
         "self_key": jax.tree.map(lambda x: x * np.log(3) / 6 * np.sqrt(2), first),
         "self_value": {"kernel": jnp.eye(2), "bias": jnp.zeros(2)},
     }
-    z, _ = run(
-        P.Hybrid(self_attention=True, levels=(0,)), params | {"attention": {"query": jnp.zeros(2), "key": jnp.zeros((2, 2))}}
-    )
+
+
+def test_self_attention_within_documents_by_hand():
+    z, out = run(P.Hybrid(self_attention=True, levels=(0,)), self_attention())
     h = np.array([[1.0, 5], [3, 1]])
     weight = 3 ** (np.outer(h[:, 0], h[:, 0]) / 6)
-    expected = (weight / weight.sum(1, keepdims=True) @ h).mean(0)  # beta is uniform, so z is the mean of H'
-    np.testing.assert_allclose(z[0], [expected, [0, 0], [0, 0]], rtol=1e-5)
+    weight /= weight.sum(1, keepdims=True)
+    np.testing.assert_allclose(z[0], [(weight @ h).mean(0), [0, 0], [0, 0]], rtol=1e-5)  # beta is uniform: the mean of H'
+    np.testing.assert_allclose(out["pool/beta"][0], [0.5, 0.5, 0, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(out["pool/looks"][0], [*weight.mean(0), 0, 0, 0], rtol=1e-5)
+
+
+def test_what_self_attention_looks_at_by_hand():
+    """Nodes 0 and 1 of document 0: A's second row is 1/4, 3/4; beta_i is as 9 to a quarter of the second feature of H'_i."""
+    key = {"query": jnp.array([0.0, np.log(9.0)]) * np.sqrt(2), "key": jnp.eye(2) / 4}
+    a = 3 ** (np.array([[1.0, 3], [3, 9]]) / 6)
+    a /= a.sum(1, keepdims=True)
+    h = np.array([[1.0, 5], [3, 1]])
+    odds = 9 ** ((a @ h)[:, 1] / 4)
+    beta = odds / odds.sum()
+    z, out = run(P.Hybrid(0.0, self_attention=True, levels=(0,)), self_attention(**key))
+    np.testing.assert_allclose(out["pool/beta"][0, :2], beta, rtol=1e-5)
+    expected = [beta[0] * a[0, 0] + beta[1] * a[1, 0], beta[0] * a[0, 1] + beta[1] * a[1, 1]]
+    np.testing.assert_allclose(out["pool/looks"][0], [*expected, 0, 0, 0], rtol=1e-5)
+    np.testing.assert_allclose(z[0, 0], expected @ h, rtol=1e-5)  # V = h: the shares are what is taken of each node
+    assert abs(beta[0] - expected[0]) > 0.1  # which beta isn't
+    mixed = run(P.Hybrid(0.25, self_attention=True, levels=(0,)), self_attention(**key))[1]["pool/looks"]
+    np.testing.assert_allclose(mixed[0, :2], 0.25 * a.mean(0) + 0.75 * np.array(expected), rtol=1e-5)
+    both = run(P.MeanAndAttention(self_attention=True, levels=(0,)), self_attention(**key))[1]["pool/looks"]
+    np.testing.assert_allclose(both[0, :2], expected, rtol=1e-5)
+    assert "pool/looks" not in run(P.Hybrid(0.0, levels=(0,)), {"attention": self_attention(**key)["attention"]})[1]
 
 
 @pytest.mark.parametrize("alpha", [1.5, -0.1, "half"])

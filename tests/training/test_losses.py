@@ -92,3 +92,11 @@ def test_logit_adjustment_by_hand():
     np.testing.assert_allclose(found, [[-np.log(p[1] / p.sum())]], rtol=1e-6)
     config.logit_adjustment = 0.0
     np.testing.assert_allclose(losses.make_loss(config, labels, 2)(logits, jnp.array([[1]])), [[np.log(2)]], rtol=1e-6)
+
+    def traced(tau):  # as in a sweep, whose trials may have 0 among their values
+        config.logit_adjustment = tau
+        return losses.make_loss(config, np.array([0, 0, 0, 2], np.int32), 3)(jnp.array([[[1.0, 3.0, 2.0]]]), jnp.array([[1]]))
+
+    with config.ignore_type():
+        off, zero = traced(0.0), jax.jit(traced)(0.0)  # class 1 has no training document, and still a finite log share
+    np.testing.assert_array_equal(zero, off)

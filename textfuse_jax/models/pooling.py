@@ -2,6 +2,7 @@
 
 A document without nodes gets zeros. ``levels`` restricts a pooling to the nodes of some levels (0 the finest node scale);
 None takes all. ``out["pool/beta"]`` [r, u] is the share of each node in its document; it is 0 where a node takes no part.
+With self-attention that is the share of H', in which each node is a mixture; ``out["pool/looks"]`` [r, u] is that of the node.
 """
 
 from __future__ import annotations
@@ -86,8 +87,11 @@ class Attention(nn.Module):
         return segment_sum(beta * nodes.features, ids, slots), {"pool/beta": beta[..., 0]}
 
 
-def self_attend(h: Float[Array, "r u d"], ids: Int[Array, "r u"], slots: int, d_k: int) -> Float[Array, "r u d"]:
-    """H' = softmax(Q K^T / sqrt(d_k)) V among the nodes of each document; called inside a compact module."""
+def self_attend(
+    h: Float[Array, "r u d"], ids: Int[Array, "r u"], slots: int, key_width: int | None
+) -> tuple[Float[Array, "r u d"], Float[Array, "r u u"]]:
+    """H' = A V among the nodes of each document, and A = softmax(Q K^T / sqrt(d_k)); called inside a compact module."""
+    d_k = key_width or h.shape[-1]
     query, key, value = (
         nn.Dense(width, dot_general=dense_product, name=f"self_{name}")(h)
         for name, width in (("query", d_k), ("key", d_k), ("value", h.shape[-1]))
@@ -95,7 +99,13 @@ def self_attend(h: Float[Array, "r u d"], ids: Int[Array, "r u"], slots: int, d_
     together = (ids[..., None] == ids[:, None]) & (ids < slots)[..., None]
     logits = jnp.einsum("rvk,ruk->rvu", query, key) / jnp.sqrt(d_k)
     weight = nn.softmax(jnp.where(together, logits, jnp.finfo(logits.dtype).min), axis=-1)
-    return jnp.einsum("rvu,rud->rvd", jnp.where(together, weight, 0), value)
+    weight = jnp.where(together, weight, 0)
+    return jnp.einsum("rvu,rud->rvd", weight, value), weight
+
+
+def looks(beta: Float[Array, "r u"], attention: Float[Array, "r u u"] | None) -> Out:
+    """What pooling looks at through self-attention A: sum_i beta_i A_ij of each node j, so that z = sum_j looks_j V_j."""
+    return {} if attention is None else {"pool/looks": jnp.einsum("rv,rvu->ru", beta, attention)}
 
 
 class Hybrid(nn.Module):
@@ -119,21 +129,23 @@ class Hybrid(nn.Module):
     @nn.compact
     def __call__(self, nodes: NodeRows, slots: int, *, train: bool) -> tuple[Float[Array, "r s d"], Out]:
         """``out`` has ``pool/beta`` = alpha / n + (1 - alpha) beta_i (with alpha's mean over dimensions), which sums to 1 over
-        each document, and ``pool/alpha`` ([] or, per dimension, [d]).
+        each document, ``pool/alpha`` ([] or, per dimension, [d]), and with ``self_attention`` ``pool/looks``.
 
         Raises:
           ValueError: ``alpha`` is neither in [0, 1] nor one of the two words.
         """
         ids = segments_of(nodes, slots, self.levels)
         alpha = self._alpha(nodes.features.shape[-1])
+        seen = None
         if self.self_attention:
-            nodes = nodes.replace(features=self_attend(nodes.features, ids, slots, self.key_width or nodes.features.shape[-1]))
+            h, seen = self_attend(nodes.features, ids, slots, self.key_width)
+            nodes = nodes.replace(features=h)
         mean = segment_mean(nodes.features, ids, slots)
         attended, out = Attention(self.key_width, self.levels, name="attention")(nodes, slots, train=train)
         share = jnp.mean(alpha)
         beta = share * _uniform(ids, slots) + (1 - share) * out["pool/beta"]
         weight = jnp.broadcast_to(alpha, mean.shape[-1:])[None, None]
-        return weight * mean + (1 - weight) * attended, {"pool/beta": beta, "pool/alpha": alpha}
+        return weight * mean + (1 - weight) * attended, {"pool/beta": beta, "pool/alpha": alpha} | looks(beta, seen)
 
     def _alpha(self, d: int) -> Array:
         if isinstance(self.alpha, str):
@@ -158,13 +170,15 @@ class MeanAndAttention(nn.Module):
 
     @nn.compact
     def __call__(self, nodes: NodeRows, slots: int, *, train: bool) -> tuple[Float[Array, "r s d"], Out]:
-        """``out`` has ``pool/beta`` of the attention."""
+        """``out`` has ``pool/beta`` of the attention, and with ``self_attention`` ``pool/looks`` of the same."""
         ids = segments_of(nodes, slots, self.levels)
+        seen = None
         if self.self_attention:
-            nodes = nodes.replace(features=self_attend(nodes.features, ids, slots, self.key_width or nodes.features.shape[-1]))
+            h, seen = self_attend(nodes.features, ids, slots, self.key_width)
+            nodes = nodes.replace(features=h)
         mean = segment_mean(nodes.features, ids, slots)
         attended, out = Attention(self.key_width, self.levels, name="attention")(nodes, slots, train=train)
-        return jnp.concatenate([mean, attended], axis=-1), out
+        return jnp.concatenate([mean, attended], axis=-1), out | looks(out["pool/beta"], seen)
 
 
 def _uniform(ids: Int[Array, "r u"], slots: int) -> Float[Array, "r u"]:

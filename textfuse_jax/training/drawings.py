@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from textfuse_jax.data.packing import assemble, plan
 from textfuse_jax.data.tokenize import Encoded
-from textfuse_jax.evaluation.graph_drawing import document_graph, draw_document_graph
+from textfuse_jax.evaluation.graph_drawing import document_graph, draw_document_graph, share_of
 from textfuse_jax.training.inference import chosen
 from textfuse_jax.training.step import unflatten
 from textfuse_jax.types import SCALES, parse_tap
@@ -42,12 +42,12 @@ def text_graphs(
     _, out = jax.jit(lambda p, b: model.apply({"params": p}, b, train=False))(unflatten(dict(params)), batch)
     if "graph" not in out:  # a model without pyramid
         return
-    graph = out["graph"]
+    graph, share = out["graph"], share_of(out)
     for piece in pieces:
         example = int(encoded.example[piece])
         row = int(np.flatnonzero((batch.example == example).any(1))[0])
         slot = int(np.flatnonzero(batch.example[row] == example)[0])
-        beta = np.asarray(out["pool/beta"][row]) if "pool/beta" in out else None
+        beta = np.asarray(out[share][row]) if share else None
         cut = document_graph(
             slot,
             *(np.asarray(getattr(graph, f)[row]) for f in ("document", "level", "parent", "senders", "receivers", "weight")),
@@ -65,6 +65,7 @@ def text_graphs(
             predicted=name_of(corpus, chosen(p[None], corpus.multi_label)[0]),
             probability=float(p.max()),
             level_names=nodes,
+            share=share or "pool/beta",
         )
         part = "" if encoded.weight[piece] == 1 else "the first window of "
         yield f"Graph of {part}test document {corpus.test.ids[example]}", figure

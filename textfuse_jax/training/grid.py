@@ -68,7 +68,7 @@ def is_traced(field: str, values: Sequence[Any]) -> bool:
 
     Where 0 means another program (one pass instead of two, no draw of a mask), a 0 among the values makes the field untraced.
     """
-    switch = field in ("loss.consistency", "loss.logit_adjustment") or field.endswith("dropout")
+    switch = field == "loss.consistency" or field.endswith("dropout")
     numbers = all(isinstance(value, (int, float)) for value in values)
     return numbers and any(fnmatch.fnmatch(field, known) for known in TRACED) and not (switch and 0 in values)
 
