@@ -9,7 +9,7 @@ layers, every model with a part changed with the full one. 4,000 training rows; 
 
 from __future__ import annotations
 
-from experiments.study import ENCODER_ALONE, NO_GRAPH, TAPS, Setting, frozen, linear_rows, main
+from experiments.study import ENCODER_ALONE, NO_GRAPH, TAPS, Setting, Study, frozen, linear_rows, main
 from experiments.study_graphs import graph_facts
 
 PAPER = {"accuracy": 0.913, "f1_macro": 0.905, "auc_ovr": 0.947, "precision_macro": 0.908}
@@ -35,5 +35,7 @@ SETTINGS = [
 ]
 
 
+STUDY = Study("ablation", frozen(), SETTINGS, reference=ALONE, measure=graph_facts)
+
 if __name__ == "__main__":
-    main("ablation", frozen(), SETTINGS, reference=ALONE, measure=graph_facts, choice=1.0)
+    main(STUDY)

@@ -11,7 +11,7 @@ minutes of one core for MiniLM and scratch.
 from __future__ import annotations
 
 from experiments.baselines import SCRATCH_GRID, scratch
-from experiments.study import ENCODER_ALONE, NO_GRAPH, Setting, frozen, main
+from experiments.study import ENCODER_ALONE, NO_GRAPH, Setting, Study, frozen, main
 
 LAYERS = {"distilbert-base-uncased": 6, "bert-base-uncased": 12, "roberta-base": 12}
 
@@ -50,5 +50,7 @@ SETTINGS = [
     *(row for name in LAYERS for row in rows_of(name)),
 ]
 
+STUDY = Study("backbone", frozen(), SETTINGS, reference="MiniLM, encoder alone")
+
 if __name__ == "__main__":
-    main("backbone", frozen(), SETTINGS, reference="MiniLM, encoder alone")
+    main(STUDY)

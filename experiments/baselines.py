@@ -10,7 +10,7 @@ seeds. Tuned encoders take a run each, on 8,000 rows: ``experiments.tuned``. An 
 
 from __future__ import annotations
 
-from experiments.study import ATTENTION, ENCODER_ALONE, NO_GRAPH, OURS, Setting, frozen, linear_rows, main, rates
+from experiments.study import ATTENTION, ENCODER_ALONE, NO_GRAPH, OURS, Setting, Study, frozen, linear_rows, main, rates
 from experiments.study_graphs import attention_facts
 from textfuse_jax.config import MINILM
 
@@ -45,7 +45,7 @@ def scratch(layers: int, pooling: str, **fields) -> dict:
     }
 
 
-SCRATCH_GRID = rates("optimizer.learning_rate", "optimizer.encoder_learning_rate", values=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2))
+SCRATCH_GRID = rates("optimizer.learning_rate", "optimizer.encoder_learning_rate", values=(3e-4, 1e-3, 3e-3, 1e-2, 3e-2))
 
 
 def not_at_hand(*papers: str) -> dict:
@@ -86,5 +86,7 @@ SETTINGS = [
     ),
 ]
 
+STUDY = Study("baselines", frozen(), SETTINGS, reference="encoder alone, three layers", measure=attention_facts)
+
 if __name__ == "__main__":
-    main("baselines", frozen(), SETTINGS, reference="encoder alone, three layers", measure=attention_facts)
+    main(STUDY)

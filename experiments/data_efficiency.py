@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments import study_linear
-from experiments.study import ENCODER_ALONE, NO_GRAPH, OURS, Setting, frozen, linear_rows, main, rates
+from experiments.study import ENCODER_ALONE, NO_GRAPH, OURS, Setting, Study, frozen, linear_rows, main, rates
 
 MODELS = {"encoder alone": ENCODER_ALONE, "Pyramid-GNN": {}, "Pyramid-GNN, taps and words": OURS}
 FEW = "best of SetFit, RoBERTa-large, PERFECT"
@@ -86,5 +86,7 @@ def config():
     return base
 
 
+STUDY = Study("data_efficiency", config(), SETTINGS, resample=True)
+
 if __name__ == "__main__":
-    main("data_efficiency", config(), SETTINGS, resample=True)
+    main(STUDY)

@@ -22,7 +22,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import study
-from experiments.study import ENCODER_ALONE, Setting, frozen, main
+from experiments.study import ENCODER_ALONE, Setting, Study, frozen, main
 from experiments.study_linear import document_means, logistic, outcome_of
 from experiments.study_training import Outcome, joined
 from textfuse_jax.config import default_config, runlocal
@@ -209,5 +209,7 @@ def rows() -> list[Setting]:
 
 SETTINGS = rows()
 
+STUDY = Study("domain_transfer", frozen(), SETTINGS)
+
 if __name__ == "__main__":
-    main("domain_transfer", frozen(), SETTINGS)
+    main(STUDY)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from experiments.study import ENCODER_ALONE, OURS, Setting, frozen, linear_rows, main
+from experiments.study import ENCODER_ALONE, OURS, Setting, Study, frozen, linear_rows, main
 
 MODELS = {"encoder alone": ENCODER_ALONE, "Pyramid-GNN": {}, "Pyramid-GNN, taps and words": OURS}
 SHORT = ("mr", "trec")
@@ -72,5 +72,7 @@ def settings(name: str) -> list[Setting]:
 
 SETTINGS = [row for name in PUBLISHED for row in settings(name)]
 
+STUDY = Study("graph_benchmarks", frozen(), SETTINGS)
+
 if __name__ == "__main__":
-    main("graph_benchmarks", frozen(), SETTINGS)
+    main(STUDY)

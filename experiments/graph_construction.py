@@ -13,7 +13,7 @@ one core.
 
 from __future__ import annotations
 
-from experiments.study import NO_GRAPH, Setting, frozen, linear_rows, main
+from experiments.study import NO_GRAPH, Setting, Study, frozen, linear_rows, main
 from experiments.study_graphs import construction_facts
 
 EDGES = "textfuse_jax.models.edges:"
@@ -52,5 +52,7 @@ SETTINGS = [
     ),
 ]
 
+STUDY = Study("graph_construction", frozen(), SETTINGS, reference="no edges", measure=construction_facts)
+
 if __name__ == "__main__":
-    main("graph_construction", frozen(), SETTINGS, reference="no edges", measure=construction_facts)
+    main(STUDY)

@@ -11,7 +11,7 @@ stands in the ablation. An estimated 22 minutes of one core.
 
 from __future__ import annotations
 
-from experiments.study import ATTENTION, Setting, frozen, main
+from experiments.study import ATTENTION, Setting, Study, frozen, main
 
 DOCUMENTS = 16_000
 """That every trial is trained on, the same ones again where there are fewer."""
@@ -33,5 +33,7 @@ def base():
     return config
 
 
+STUDY = Study("hidden_size", base(), SETTINGS, reference="width 512, 1,000 rows")
+
 if __name__ == "__main__":
-    main("hidden_size", base(), SETTINGS, reference="width 512, 1,000 rows")
+    main(STUDY)

@@ -12,7 +12,7 @@ thinning. The encoder alone stands in the ablation, at 1:1 only. An estimated 11
 
 from __future__ import annotations
 
-from experiments.study import ATTENTION, Setting, frozen, main
+from experiments.study import ATTENTION, Setting, Study, frozen, main
 
 REMEDIES = {
     "cross-entropy": {},
@@ -36,5 +36,7 @@ def setting(ratio: int, remedy: str) -> Setting:
 
 SETTINGS = [setting(1, "cross-entropy"), *(setting(ratio, remedy) for ratio in (2, 3, 4, 6) for remedy in REMEDIES)]
 
+STUDY = Study("imbalance", frozen(), SETTINGS)
+
 if __name__ == "__main__":
-    main("imbalance", frozen(), SETTINGS)
+    main(STUDY)

@@ -8,10 +8,12 @@ encoder learns. 4,000 training rows, 5 seeds; about 6 minutes on 2 cores.
 
 from __future__ import annotations
 
-from experiments.study import Setting, frozen, main
+from experiments.study import Setting, Study, frozen, main
 
 RATES = (1e-3, 1e-5, 3e-5, 1e-4, 3e-4, 3e-3, 1e-2)
 SETTINGS = [Setting(f"{rate:g}", {"optimizer.learning_rate": rate}) for rate in RATES]
 
+STUDY = Study("learning_rate", frozen(), SETTINGS, reference="0.001")
+
 if __name__ == "__main__":
-    main("learning_rate", frozen(), SETTINGS, reference="0.001")
+    main(STUDY)

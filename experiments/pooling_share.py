@@ -9,7 +9,7 @@ a reference of their own are compared with alpha = 1, the mean. 4,000 training r
 
 from __future__ import annotations
 
-from experiments.study import ATTENTION, PHRASES, Setting, frozen, linear_rows, main
+from experiments.study import ATTENTION, PHRASES, Setting, Study, frozen, linear_rows, main
 from experiments.study_graphs import attention_facts
 
 ALPHA = "model.pooling_args.alpha"
@@ -36,5 +36,7 @@ SETTINGS = [
     *linear_rows(),
 ]
 
+STUDY = Study("pooling_share", frozen(), SETTINGS, reference="alpha = 1", measure=attention_facts)
+
 if __name__ == "__main__":
-    main("pooling_share", frozen(), SETTINGS, reference="alpha = 1", measure=attention_facts)
+    main(STUDY)

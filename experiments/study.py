@@ -43,8 +43,8 @@ DEFAULTS = 1
 LOCAL_SETTINGS = 3
 """Settings of a study that ``runlocal`` trains."""
 RATES = (5e-4, 1e-3, 3e-3, 1e-2, 3e-2)
-CHOICE = 0.5
-"""Share of its steps that a trial takes where points of a grid are compared."""
+CHOSEN_BY = "nll of the whole training"
+"""How a point of a grid is chosen: see ``study_training``; part of the digest of settings with a grid."""
 
 
 def rates(*fields: str, values: Sequence[float] = RATES) -> tuple[Point, ...]:
@@ -78,44 +78,72 @@ class Setting:
         return () if self.fit else tuple(point for point in self.grid if not set(point) & set(self.fields))
 
 
-def main(
-    name: str,
-    base: ConfigDict,
-    settings: Sequence[Setting],
-    *,
-    seeds: int = 5,
-    reference: str = "",
-    measure: Measure | None = None,
-    resample: bool = False,
-    choice: float = CHOICE,
-) -> None:
-    """The command line of a study: ``python -m experiments.NAME [:runlocal]``.
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A table of settings, and how they are trained.
 
-    Args:
-      name: of the study and of its file in experiments/results.
+    Attributes:
+      name: of the module and of its file in experiments/results.
       base: what the settings have in common.
+      settings: the rows, each after what it is compared with.
       seeds: trials of each setting.
-      reference: name of the setting that all are compared with; "": the first.
+      reference: name of the setting that all are compared with which don't name another; "": the first.
       measure: further facts of a trained program.
       resample: each seed has training rows of its own, as few-shot tables want; else all seeds share them.
-      choice: see ``CHOICE``.
     """
+
+    name: str
+    base: ConfigDict
+    settings: Sequence[Setting]
+    seeds: int = 5
+    reference: str = ""
+    measure: Measure | None = None
+    resample: bool = False
+
+    def config(self, setting: Setting) -> ConfigDict:
+        """Of a setting."""
+        return with_fields(self.base, setting.fields)
+
+    def against(self, setting: Setting) -> str:
+        """Name of the setting that one is compared with."""
+        return setting.against or self.reference or self.settings[0].name
+
+    def protocol(self, setting: Setting, weights: Mapping[str, str] | None = None) -> str:
+        """A digest of all that a setting's line depends on; a line of another protocol is not taken for done.
+
+        Of the config the fields that differ from the defaults, so that a new field leaves old lines valid; whoever changes a
+        default that studies rely on raises ``DEFAULTS``. ``weights``: ``encoder_of`` the setting, where they need not be here.
+        """
+        fit = setting.fit.__name__ if setting.fit else ""
+        told = [DEFAULTS, differences(default_config(), self.config(setting)), self.seeds, self.resample, self.against(setting)]
+        told += [fit, plain(list(setting.points)), *([CHOSEN_BY] if setting.points else [])]
+        told += (encoder_of(setting) if weights is None else weights).values()
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+    def small(self) -> Study:
+        """Its first settings for a smoke run."""
+        base = self.base.copy_and_resolve_references()
+        runlocal(base)
+        settings = [dataclasses.replace(s, fields=_small(s.fields), grid=s.grid[:2]) for s in self.settings[:LOCAL_SETTINGS]]
+        there = {s.name for s in settings}
+        settings = [s if s.against in there else dataclasses.replace(s, against="") for s in settings]
+        reference = self.reference if self.reference in there else ""
+        return dataclasses.replace(self, base=base, settings=settings, seeds=2, reference=reference, resample=False)
+
+
+def main(study: Study) -> None:
+    """The command line of a study: ``python -m experiments.NAME [:runlocal]``."""
     arguments = [argument.lstrip(":") for argument in sys.argv[1:]]
     if arguments not in ([], ["runlocal"]):
-        raise SystemExit(f"usage: python -m experiments.{name} [:runlocal]")
+        raise SystemExit(f"usage: python -m experiments.{study.name} [:runlocal]")
     keep_freed_memory()
     if not jax.config.jax_compilation_cache_dir:  # settings that differ in rows alone share what is compiled
         jax.config.update("jax_compilation_cache_dir", str((WORK / "programs").absolute()))
-    output = RESULTS / f"{name}.jsonl"
+    output = RESULTS / f"{study.name}.jsonl"
     if arguments:
-        runlocal(base)
-        settings = [dataclasses.replace(s, fields=_small(s.fields), grid=s.grid[:2]) for s in settings]
-        settings, seeds, output = settings[:LOCAL_SETTINGS], 2, WORK / "local" / f"{name}.jsonl"
-        there = {s.name for s in settings}
-        settings = [s if s.against in there else dataclasses.replace(s, against="") for s in settings]
-        reference, resample = reference if reference in there else "", False
+        study, output = study.small(), WORK / "local" / f"{study.name}.jsonl"
         output.unlink(missing_ok=True)
-    run(name, base, settings, seeds, reference or settings[0].name, output, measure, resample, choice)
+    run(study, output)
 
 
 NO_GRAPH = {"model.propagate": "", "model.edges": ()}
@@ -170,33 +198,20 @@ def frozen(train_rows: int = 4000) -> ConfigDict:
     return config
 
 
-def run(
-    name: str,
-    base: ConfigDict,
-    settings: Sequence[Setting],
-    seeds: int,
-    reference: str,
-    output: pathlib.Path,
-    measure: Measure | None = None,
-    resample: bool = False,
-    choice: float = CHOICE,
-    say: Callable[[str], None] = print,
-) -> None:
+def run(study: Study, output: pathlib.Path, say: Callable[[str], None] = print) -> None:
     """Trains what ``output`` lacks and appends a line a setting, compared with its reference's line.
 
     Raises:
       ConfigError: a setting's config is wrong; told before anything is trained.
     """
-    for setting in settings:
-        validate(with_fields(base, setting.fields))
-    settings = [s for s in settings if _weights_are_there(with_fields(base, s.fields), s, say)]
-    machine = environment()
-    materials = Materials([with_fields(base, s.fields) for s in settings], say, kept=seeds if resample else 1)
+    for setting in study.settings:
+        validate(study.config(setting))
+    settings = [s for s in study.settings if _weights_are_there(study.config(s), s, say)]
+    machine, resample = environment(), study.resample
+    materials = Materials([study.config(s) for s in settings], say, kept=study.seeds if resample else 1)
     known = read_results(output) if output.exists() else []
-
-    keys = {s.name: protocol(base, s, seeds, resample, reference, choice) for s in settings}
-
-    missing = paired.missing(known, keys, {s.name: [s.against or reference] for s in settings})
+    keys = {s.name: study.protocol(s) for s in settings}
+    missing = paired.missing(known, keys, {s.name: [study.against(s)] for s in settings})
 
     def compare(line: dict[str, Any]) -> dict[str, Any]:
         """The line beside its reference's, which may be itself."""
@@ -207,9 +222,9 @@ def run(
         known.append(line)
         append_result(output, line)
 
-    ordered = sorted(settings, key=lambda s: s.name != reference)  # the reference first
-    for shared, group in grouped(ordered):
-        config = with_fields(base, shared)
+    reference = study.reference or settings[0].name
+    for shared, group in grouped(sorted(settings, key=lambda s: s.name != reference)):  # the reference first
+        config = with_fields(study.base, shared)
         config.data.seed = max(config.data.seed, 0)
         todo = [s for s in group if s.name in missing]
         for line in (paired.newest(known, s.name, keys[s.name]) for s in group if s not in todo):
@@ -217,24 +232,24 @@ def run(
                 told(compare(line))  # its reference was measured anew
         if not todo:
             continue
-        say(f"{name}: {', '.join(s.name for s in todo)}")
-        mine = [config] + [with_fields(config, {"data.seed": config.data.seed + i}) for i in range(1, seeds) if resample]
+        say(f"{study.name}: {', '.join(s.name for s in todo)}")
+        mine = [config] + [with_fields(config, {"data.seed": config.data.seed + i}) for i in range(1, study.seeds) if resample]
         held = [materials(one) for one in mine]
         corpus = held[0].corpus
         if any(fingerprint(one.corpus.test) != fingerprint(corpus.test) for one in held[1:]):
-            raise ValueError(f"{name}: seeds with rows of their own need one test split for all; give data.test_path")
+            raise ValueError(f"{study.name}: seeds with rows of their own need one test split for all; give data.test_path")
         grids = [s.points for s in todo]
         if todo[0].fit:
             outcomes = [joined([s.fit(one, material) for one, material in zip(mine, held)]) for s in todo]
         elif resample:
-            outcomes = train_resampled(config, todo, grids, held, measure, say)
+            outcomes = train_resampled(config, todo, grids, held, study.measure, say)
         else:
-            outcomes = train_settings(config, todo, seeds, grids, held[0], measure, choice, say)
+            outcomes = train_settings(config, todo, study.seeds, grids, held[0], study.measure, say)
         for setting, outcome in zip(todo, outcomes):
             told(
                 compare(
                     {
-                        "study": name,
+                        "study": study.name,
                         "setting": setting.name,
                         "protocol": keys[setting.name],
                         "fields": plain(dict(setting.fields)),
@@ -245,7 +260,7 @@ def run(
                         "validation": outcome.validation,
                         **scores(corpus, outcome.probabilities),
                         "strata": strata(corpus, outcome.probabilities),
-                        "reference": setting.against or reference,
+                        "reference": study.against(setting),
                         "published": plain(dict(setting.published)) if setting.published else None,
                         "test_split_read": "once, by the best weights on validation of each seed",
                         "read_before": sum(line["setting"] == setting.name for line in known),
@@ -326,20 +341,6 @@ def scores(corpus: Corpus, probabilities: np.ndarray) -> dict[str, Any]:
 def interval(right: np.ndarray) -> list[float]:
     """95 % of the mean accuracy, drawing seeds and documents."""
     return [float(x) for x in np.percentile(paired.draws(right.astype(float)), [2.5, 97.5])]
-
-
-def protocol(base: ConfigDict, setting: Setting, seeds: int, resample: bool, reference: str, choice: float) -> str:
-    """A digest of all that a setting's line depends on; a line of another protocol is not taken for done.
-
-    Of the config the fields that differ from the defaults, so that a new field leaves old lines valid; whoever changes a
-    default that studies rely on raises ``DEFAULTS``.
-    """
-    config = differences(default_config(), with_fields(base, setting.fields))
-    fit = setting.fit.__name__ if setting.fit else ""
-    told = [DEFAULTS, config, seeds, resample, setting.against or reference, fit, plain(list(setting.points))]
-    told += [choice] if choice != 1 and setting.points else []
-    told += encoder_of(setting).values()
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _small(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.study_extras import FIGURES, commit_of, extras, found, growth
 from experiments.study_figures import draw, recalls
-from experiments.tuned import ROWS, names_of
+from experiments.tuned import ROWS, names_of, protocol
 from textfuse_jax.evaluation import figures
 from textfuse_jax.evaluation.records import read_results
 from textfuse_jax.evaluation.report import markdown_table
@@ -41,11 +41,13 @@ def section(name: str, path: pathlib.Path) -> str:
     module = importlib.import_module(f"experiments.{name}")
     order = {setting: i for i, setting in enumerate([s.name for s in module.SETTINGS] + names_of(name))}
     published = {s.name: s.published for s in module.SETTINGS} | {row.name: row.published for row in ROWS if row.study == name}
-    times = latencies(name)
+    known, times = {line["setting"]: line for line in newest(path) if line["setting"] in order}, latencies(name)
+    keys = {r.name: protocol(r) for r in ROWS if r.study == name}
+    for s in (s for s in module.SETTINGS if s.name in known):  # weights of an encoder need not be here to make a table
+        keys[s.name] = module.STUDY.protocol(s, {k: v for k, v in known[s.name].items() if k == "encoder_fingerprint"})
     lines = [
-        line | {"published": published[line["setting"]], "latency": times.get(line["setting"])}
-        for line in newest(path)
-        if line["setting"] in order
+        line | {"published": published[setting], "latency": times.get(setting), "older": older(line, keys)}
+        for setting, line in known.items()
     ]
     lines.sort(key=lambda line: order[line["setting"]])
     missing = [setting for setting in order if setting not in {line["setting"] for line in lines}]
@@ -58,23 +60,29 @@ def section(name: str, path: pathlib.Path) -> str:
     parts += found(name)
     hardware, commits = (", ".join(sorted({of(line) for line in lines})) for of in (lambda line: line["hardware"], commit_of))
     own_rows = [line["rows_of_each_seed_differ"] for line in lines]
-    varies = "initial weights and dropout"
-    if any(own_rows):
-        varies = f"their training rows{'' if all(own_rows) else ' (not of all settings)'}, {varies}"
+    varies = ["initial weights and dropout"] * any(line["trials_together"] > 1 or line["regime"] == "tuned" for line in lines)
+    varies = [f"their training rows{'' if all(own_rows) else ' (not of all settings)'}"] * any(own_rows) + varies
     timing = (
         "ms a text: from text to probabilities, frozen encoder included, one by one and 64 at a time; median of rounds in which "
         f"all rows take turns, load average {loads(list(times.values()))} (`python -m experiments.latency`). "
         if times
         else ""
     )
+    stale = "† measured with settings or a way of choosing that have changed since. " * any(line["older"] for line in lines)
     parts.append(
-        f"{max(line['seeds'] for line in lines)} seeds, which differ in {varies}; intervals and p draw seeds and documents, "
-        f"not what was chosen. `chosen`: {chooses(lines)} Training: a seed's share of trials side by side, their "
+        f"{stale}{max(line['seeds'] for line in lines)} seeds, which differ in {', '.join(varies)}; intervals and p draw seeds "
+        f"and documents, not what was chosen. `chosen`: {chooses(lines)} Training: a seed's share of trials side by side, their "
         "evaluations included, without compilation and without the features of a frozen encoder, which are extracted once; of a "
         f"tuned encoder's run the steps alone. {timing}Load average {loads(lines)} on {hardware}. "
         f"Commit {commits}{' (`*`: with uncommitted changes)' * ('*' in commits)}; `python -m experiments.{name}`."
     )
     return "\n\n".join(parts)
+
+
+def older(line: Line, keys: Mapping[str, str]) -> bool:
+    """Whether a line, or that of its reference when they were compared, is of other settings than ``keys`` are digests of."""
+    other = keys.get(line["reference"], "")
+    return line["protocol"] != keys[line["setting"]] or line.get("reference_protocol", other) != other
 
 
 def chooses(lines: Sequence[Line]) -> str:
@@ -86,7 +94,7 @@ def chooses(lines: Sequence[Line]) -> str:
     rows = sorted({line["data"]["validation"] for line in chose})
     size = " to ".join(f"{n:,}" for n in dict.fromkeys((rows[0], rows[-1])))
     edge = " (`^`: at an edge of it)" * any("^" in choice(line) for line in chose)
-    return f"the best point of the setting's grid{edge} on validation ({size} rows), by {by}; –: fixed beforehand."
+    return f"the point of the setting's grid{edge} with the least nll on validation ({size} rows), by {by}; –: fixed beforehand."
 
 
 def latencies(study: str) -> dict[str, Line]:
@@ -111,9 +119,7 @@ def table(lines: list[Line], missing: Sequence[str] = ()) -> str:
     graphs, topics = (any(fact in line for line in lines) for fact in ("edges_a_node", "same_topic"))
     uneven = any(line["fields"].get("data.imbalance", 1) > 1 for line in lines)
     first: dict[str, Callable[[Line], str]] = {
-        "setting": lambda line: (
-            line["setting"] + (f" ({line['diverged']} of {line['seeds']} diverged)" if line["diverged"] else "")
-        ),
+        "setting": lambda line: named(line) + (f" ({line['diverged']} of {line['seeds']} diverged)" if line["diverged"] else ""),
         "regime": lambda line: line["regime"],
         "train / test rows": lambda line: f"{line['data']['train']:,} / {line['data']['test']:,}",
         "accuracy on validation": lambda line: spread(line["validation"]["accuracy"]),
@@ -124,7 +130,7 @@ def table(lines: list[Line], missing: Sequence[str] = ()) -> str:
         "p": lambda line: difference(line)[1],
         "published": lambda line: told(line["published"]),
     }
-    second: dict[str, Callable[[Line], str]] = {"setting": lambda line: line["setting"]}
+    second: dict[str, Callable[[Line], str]] = {"setting": named}
     for name, metric in {
         "macro-precision": "precision_macro",
         "macro-recall": "recall_macro",
@@ -162,11 +168,16 @@ def table(lines: list[Line], missing: Sequence[str] = ()) -> str:
     )
 
 
+def named(line: Line) -> str:
+    """Its setting; † of an older line."""
+    return line["setting"] + " †" * line.get("older", False)
+
+
 def difference(line: Line) -> list[str]:
     """Points of accuracy over the reference, and p."""
     if line["setting"] == line["reference"]:
         return ["reference", "–"]
-    if "difference" not in line:
+    if "difference" not in line or line.get("older"):
         return ["–", "–"]
     low, high = (100 * x for x in line["difference_ci95"])
     return [f"{100 * line['difference']:+.2f} [{low:+.2f}, {high:+.2f}]", f"{line['p']:.3f}"]

@@ -9,7 +9,7 @@ features, once. What length costs is ``experiments.length_growth``'s to say.
 
 from __future__ import annotations
 
-from experiments.study import ENCODER_ALONE, Setting, frozen, main
+from experiments.study import ENCODER_ALONE, Setting, Study, frozen, main
 
 FILES = {
     "20 Newsgroups": {"data.path": "20newsgroups.csv.gz", "data.train_rows": 4000, "data.validation_rows": 800},
@@ -38,5 +38,7 @@ def settings(name: str) -> list[Setting]:
 
 SETTINGS = [row for name in ("AG News", *FILES) for row in settings(name)]
 
+STUDY = Study("text_length", frozen(), SETTINGS)
+
 if __name__ == "__main__":
-    main("text_length", frozen(), SETTINGS)
+    main(STUDY)

@@ -38,7 +38,7 @@ def test_the_command_line_of_every_study(name, arguments, monkeypatch, tmp_path)
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     monkeypatch.delitem(sys.modules, f"experiments.{name}", raising=False)
     runpy.run_module(f"experiments.{name}", run_name="__main__")
-    ((found, settings, seeds, output, _, _),) = called
+    ((found, settings, _, output, _),) = called
     assert found == name and output.name == f"{name}.jsonl"
     assert (len(settings) == 2 and (tmp_path in output.parents)) if arguments else len(settings) > 2
 

@@ -58,20 +58,21 @@ def test_the_command_line_of_every_study(name, arguments, monkeypatch, tmp_path)
     monkeypatch.setattr(study, "WORK", tmp_path)
     monkeypatch.delitem(sys.modules, f"experiments.{name}", raising=False)  # runpy warns of modules that are there already
     runpy.run_module(f"experiments.{name}", run_name="__main__")
-    ((found, base, settings, seeds, reference, output, *_),) = called
-    assert (found, output.name) == (name, f"{name}.jsonl")
+    ((found, output),) = called
+    assert (found.name, output.name) == (name, f"{name}.jsonl")
     whole = importlib.import_module(f"experiments.{name}").SETTINGS
-    assert (seeds, len(settings)) == ((2, 3) if arguments else (5, len(whole)))
-    assert reference in {s.name for s in settings}
-    assert (base.data.train_rows, base.training.total_epochs) == ((96, 1) if arguments else (4000, 4))
+    assert (found.seeds, len(found.settings)) == ((2, 3) if arguments else (5, len(whole)))
+    assert {found.against(s) for s in found.settings} <= {s.name for s in found.settings}
+    data, epochs = found.base.data, found.base.training.total_epochs
+    assert (data.train_rows, epochs) == ((96, 1) if arguments else (4000, 4))
 
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_trials_of_a_program_set_numbers_alone(name):
     """A part's arguments, or one that the config doesn't give, are no field of a trial."""
-    base = study.frozen()
-    for shared, group in study.grouped(importlib.import_module(f"experiments.{name}").SETTINGS):
-        config = with_fields(base, shared)
+    found = importlib.import_module(f"experiments.{name}").STUDY
+    for shared, group in study.grouped(found.settings):
+        config = with_fields(found.base, shared)
         for field in study_training._fields(config, group, [s.points for s in group]):
             default = study_training._value(config, field)
             values = [s.fields.get(field, default) for s in group]
@@ -91,7 +92,7 @@ def test_table_and_figure_of_every_study(name, tmp_path, monkeypatch):
         fields = settings[i].fields if i < len(settings) else {}
         append_result(path, made_up_line(setting, dict(fields), settings[0].name, rng))
     section = study_tables.section(name, path)
-    assert section.count(f"| {names[0]} |") >= 2 and f"| {names[-1]} | not measured |" in section
+    assert section.count(f"| {names[0]} † |") >= 2 and f"| {names[-1]} | not measured |" in section
     assert (tmp_path / f"study_{name}.png").stat().st_size > 10_000
 
 
@@ -108,6 +109,8 @@ def made_up_line(setting, fields, reference, rng):
         "diverged": 0,
         "parameters": 1000,
         "seconds_a_trial": 2.5,
+        "trials_together": 5,
+        "protocol": "of older settings",
         "load_average": 1.0,
         "hardware": "none",
         "commit": "0" * 40,
@@ -131,7 +134,7 @@ def test_what_a_table_says_of_its_choices_and_commits(tmp_path, monkeypatch):
     line |= {"rows_of_each_seed_differ": False, "commit": "0123456789abcdef", "uncommitted_changes": True}
     assert study_tables.choice(line) == "rate 0.01^"
     assert study_tables.chooses([line]).startswith(
-        "the best point of the setting's grid (`^`: at an edge of it) on validation (2,000"
+        "the point of the setting's grid (`^`: at an edge of it) with the least nll on validation (2,000"
     )
     inner = line | {"chosen": [{"optimizer.learning_rate": 3e-3}]}
     assert study_tables.choice(inner) == "rate 0.003" and "edge" not in study_tables.chooses([inner])
@@ -178,7 +181,7 @@ def test_a_backbone_is_known_by_its_name_and_weights_wherever_it_lies(tmp_path, 
         (tmp_path / name / "model.safetensors").write_bytes(weights)
         monkeypatch.setenv("TEXTFUSE_CHECKPOINTS", f"bert-base-uncased={tmp_path / name}")
         assert study._weights_are_there(with_fields(study.frozen(), setting.fields), setting, print)
-        keys.append((study.protocol(study.frozen(), setting, 5, False, "", 1), study.encoder_of(setting)["encoder_fingerprint"]))
+        keys.append((backbone.STUDY.protocol(setting), study.encoder_of(setting)["encoder_fingerprint"]))
     assert keys[0] == keys[1] and all(a != b for a, b in zip(keys[1], keys[2]))
     assert study.encoder_of(study.Setting("MiniLM")) == {}  # the study's own encoder: its digests stay
 
@@ -201,8 +204,8 @@ def test_a_study_runs_and_goes_on(tmp_path, resample):
         study.Setting("chosen", {}, {"accuracy": 0.5, "source": "nobody"}, grid=grid),
         study.Setting("words", fit=study_linear.tfidf),
     ]
-    arguments = ("test", base, settings, 2, "slow", tmp_path / "test.jsonl")
-    study.run(*arguments, measure=study_graphs.construction_facts, resample=resample, say=lambda _: None)
+    made = study.Study("test", base, settings, 2, measure=study_graphs.construction_facts, resample=resample)
+    study.run(made, tmp_path / "test.jsonl", say=lambda _: None)
     slow, chosen, words = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
     assert [line["setting"] for line in (slow, chosen, words)] == ["slow", "chosen", "words"]
     assert slow["difference"] == 0 and slow["p"] == 1 and chosen["published"]["source"] == "nobody"
@@ -215,7 +218,7 @@ def test_a_study_runs_and_goes_on(tmp_path, resample):
         assert chosen["trials_together"] == 4 and len(chosen["chosen"]) == 2
     else:  # three points by two runs of the program, then the two seeds by the best of them
         assert chosen["trials_together"] == 4 and [c["fields"] for c in chosen["choices"]] == list(grid)
-        assert chosen["chosen"] == [max(chosen["choices"], key=lambda c: c["accuracy"])["fields"]] and slow["choices"] == []
+        assert chosen["chosen"] == [min(chosen["choices"], key=lambda c: c["nll"])["fields"]] and slow["choices"] == []
     assert 0 < chosen["edges_a_node"][0] < 20 and -1 <= chosen["cosine_of_nodes"][1] <= 1
     assert chosen["same_topic"][0] is None or 0 <= chosen["same_topic"][0] <= 1
     if not resample:
@@ -224,7 +227,7 @@ def test_a_study_runs_and_goes_on(tmp_path, resample):
         assert sample["share"] == "pool/looks" and sum(sample["beta"]) == pytest.approx(1, abs=2e-3)
     assert len(words["ece_after_temperature"]) == words["seeds"]
     said = []
-    study.run(*arguments, resample=resample, say=said.append)
+    study.run(made, tmp_path / "test.jsonl", say=said.append)
     assert not said and len((tmp_path / "test.jsonl").read_text().splitlines()) == 3
 
 
