@@ -20,6 +20,7 @@ LAYERS = {"GCN": TAPE, "GAT": GAT}
 NO_GRAPH = TAPE | {"model.edges": ("textfuse_jax.models.edges:none",)}
 FUSIONS = ("Concat", "Weighted", "Gated", "Attention")
 ALONE, POSTS_ALONE = "no replies: the source alone", "no graph: the same layers on each post alone"
+OURS = "two-way GCN with root and source, words (our config)"
 RULES = {"dbscan": "DBSCAN 30 %", "random": "random 30 %", "all": "all"}
 
 
@@ -48,6 +49,20 @@ def by_selection(kind: str, layer: str, source: str = "original") -> list[Cascad
     ]
 
 
+def by_share(kind: str, layer: str, rule: str = "dbscan") -> list[CascadeSetting]:
+    """Fewer and more posts selected, against 30 %."""
+    name, _ = RULES[rule].split(" ", 1)
+    return [
+        row(
+            f"{kind}, {layer}, {name} {100 * share:.0f} %",
+            fused(kind, rule, share, fields=LAYERS[layer]),
+            f"{kind}, {layer}, {RULES[rule]}",
+            "selection",
+        )
+        for share in (0.1, 0.5)
+    ]
+
+
 def grid(layer: str) -> list[CascadeSetting]:
     """Every fusion by every selection of what tells nothing new, and nothing selected."""
     found = [setting for kind in FUSIONS for setting in by_selection(kind, layer)]
@@ -59,14 +74,17 @@ SETTINGS = [  # the questions first, the whole grid after them
     row(POSTS_ALONE, NO_GRAPH, ALONE, "graph"),
     row("GCN, no fusion", TAPE, POSTS_ALONE, "graph", (ALONE,)),
     row("GAT, no fusion", GAT, POSTS_ALONE, "graph", (ALONE,)),
-    row("two-way GCN with root and source, words (our config)", SHORT, ALONE, "graph", ("GCN, no fusion",)),
+    row(OURS, SHORT, ALONE, "graph", ("GCN, no fusion",)),
+    row("our config, the source alone", SHORT | {"cascades.first_posts": 1}, OURS, "graph"),
     *by_selection("Gated", "GCN", "parent"),
     *by_selection("Concat", "GCN", "parent"),
     *grid("GCN"),
     row("Gated, GCN, degree 30 %", fused("Gated", "degree"), "GCN, no fusion", "selection", ("Gated, GCN, DBSCAN 30 %",)),
-    row("Gated, GCN, DBSCAN 10 %", fused("Gated", share=0.1), "Gated, GCN, DBSCAN 30 %", "selection"),
-    row("Gated, GCN, DBSCAN 50 %", fused("Gated", share=0.5), "Gated, GCN, DBSCAN 30 %", "selection"),
+    *by_share("Gated", "GCN"),
     *grid("GAT"),
+    *by_share("Gated", "GCN", "random"),
+    *by_share("Gated", "GAT"),
+    *(setting for kind in FUSIONS if kind != "Gated" for setting in by_share(kind, "GCN")),
 ]
 
 if __name__ == "__main__":

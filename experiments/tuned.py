@@ -135,6 +135,8 @@ ROWS = [
     *_efficiency(1000, 8),
     *_efficiency(4000, 4),
     *_efficiency(256, 20),
+    *_efficiency(128, 30),
+    *_efficiency(64, 40),
     *_efficiency(32, 40),
     *_main_table(ALL, ", all rows"),
     *_efficiency(data_efficiency.ALL),
