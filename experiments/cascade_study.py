@@ -223,10 +223,17 @@ def _tested(program: sweep.Trials, trials: Sequence[dict], probabilities: np.nda
     return [(p, program.tested(trial)) for p, trial in zip(probabilities, trials)]
 
 
+YOUNGER = {"selection": {"eps_rule": "median"}, "augmentation": {"least_share": 0.9}}
+"""Fields of config.cascades that are younger than some lines: at these values, which those had, the digests leave them out."""
+
+
 def protocol(config: ConfigDict, setting: CascadeSetting, seeds: int) -> str:
     """A digest of all that a setting's line depends on."""
     whole = json.loads(config.to_json_best_effort())
+    for part, fields in YOUNGER.items():
+        there = whole["cascades"][part]
+        whole["cascades"][part] = {name: value for name, value in there.items() if name not in fields or fields[name] != value}
     if not config.model.fusion:
-        del whole["cascades"]["augmentation"]["encoder"]  # a field younger than some lines, and nothing reads it there
+        del whole["cascades"]["augmentation"]["encoder"]  # younger too, and nothing reads it there
     told = [whole, seeds, setting.folds, setting.against, *setting.also_against]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

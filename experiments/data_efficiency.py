@@ -6,7 +6,7 @@ Every seed has training rows of its own, and as many validation rows as training
 learning rate (of two), strength of regularisation and epoch. "All" are the rows that the data folder has whole (at most 50,471 of
 the official 120,000, 2,000 more are validation); seeds differ in which are held out. Published: 0.831, 0.859, 0.875 and 0.890
 with 8 to 64 rows a class, 0.880 with 1,000 rows, by tuned encoders; 0.890 with 1,000 rows by a larger frozen one. Tuned encoders
-take a run each, ``experiments.tuned``; with 8,000 and with all rows these are the runs of the main table, on 4,000 validation rows.
+take a run each, ``experiments.tuned``; with 8,000 and all rows these are the runs of the main table, on 4,000 validation rows.
 5 seeds; an estimated 100 minutes of one core: 30 are the contrastive stages of the last rows, 40 all rows, whose features take
 0.5 GB of disk and, a copy a seed, 3 GB of memory.
 """
