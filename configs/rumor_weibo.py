@@ -1,19 +1,23 @@
-"""Cascade fusion (TAPE) on Weibo: rumour or not, from the source and up to 40 reposts with text, encoder from scratch.
+"""Cascade fusion (TAPE) on Weibo: rumour or not, from the source and up to 40 reposts with text, as bags of characters.
 
     python launch.py --config=configs/rumor_weibo.py --sweep="data.fold=0..4"
 
-MiniLM reads no Chinese: a post is the sum of learned vectors of its characters and pairs of them (``cascades.characters``).
+MiniLM reads no Chinese and no other encoder stands in its place: a post is the sum of learned vectors of its characters and pairs
+of them, hashed (``cascades.characters``). TF-IDF beside a run reads characters and pairs too.
+
+Measured (docs/results.md): this model not yet; before the linear model of the source's characters stood beside it accuracy and
+macro-F1 0.910 of the first 20 posts, 5 folds, one seed (the ids alone 0.908), 1.4 minutes on one core of an Intel Xeon.
 
 Variants: ``:runlocal`` (seconds), ``:docstrings`` (trees of docstrings), ``:scratch`` (what it is already); join by commas.
 """
 
-from configs.rumor_pheme import cascades
+from configs.rumor_pheme import OTHERS, cascades
 
 
 def get_config(arg=None):
-    """The model of rumor_pheme.py on characters."""
-    if "fused" in (arg or "").split(","):
-        raise ValueError("rumor_weibo has no variant fused: all-MiniLM-L6-v2, which reads rewritten texts, knows no Chinese")
+    """The model of rumor_pheme.py on bags of characters."""
     names = [name for name in (arg or "").split(",") if name and name != "scratch"]
+    for name in {"fused", *OTHERS} & set(names):
+        raise ValueError(f"rumor_weibo has no variant {name}: all-MiniLM-L6-v2, which reads its texts, knows no Chinese")
     lengths = dict(most_words=64, most_source_words=160)
     return cascades("rumor_weibo", "weibo", ",".join(["scratch", *names]), characters=True, **lengths)

@@ -22,6 +22,10 @@ TITLES = {
     "rumor_fusion": "Rumour cascades: fusion, selection, graph",
     "rumor_early": "Rumour cascades: early detection",
 }
+ABSENT = (
+    "Mean of the folds: the macro-F1 of an event that has one class only (ebola has rumours alone) counts the class that it "
+    "lacks as 0. "
+)
 Line = Mapping[str, Any]
 
 
@@ -58,11 +62,12 @@ def section(name: str, path: pathlib.Path) -> str:
     }
     seeds = sorted({line["seeds"] for line in lines})
     older = "† measured with settings or a model that have changed since. " if any(line["older"] for line in lines) else ""
+    events = ABSENT if any(line.get("folds_of") == "events" for line in lines) else ""
     parts.append(
         f"{older}Seeds: {', '.join(map(str, seeds))}. "
         "Accuracy and macro-F1: of all folds' test cascades together, mean over seeds; sd: "
-        "over folds and seeds, each with a test part of its own. Intervals and p draw seeds and cascades. min: training of a "
-        "setting's folds and seeds together, without reading its posts. "
+        f"over folds and seeds, each with a test part of its own. {events}Intervals and p draw seeds and cascades. "
+        "min: training of a setting's folds and seeds together, without reading its posts. "
         f"{told['hardware']}, commit {told['commit']}; `python -m experiments.{name}`."
     )
     return "\n\n".join(parts)
@@ -84,7 +89,7 @@ def table(lines: Sequence[Line], missing: Sequence[str]) -> str:
         "difference, points [95 %]": difference,
         "p": lambda line: "; ".join(f"{one['p']:.3f}" for one in comparisons(line)) or "–",
         "eps, clusters, outliers": clustered,
-        "constant answer": lambda line: both(line["constant"]),
+        "constant answer": constant,
         "id alone": lambda line: both(line.get("id_probe")),
         "time alone": lambda line: both(line.get("time_probe")),
         "source's words alone": lambda line: both(line.get("words_probe")),
@@ -122,6 +127,12 @@ def pooled(line: Line, metric: str) -> str:
 def both(found: Mapping[str, float] | None) -> str:
     """Accuracy and macro-F1 of a probe."""
     return "–" if not found else f"{found['accuracy']:.3f} / {found['f1_macro']:.3f}"
+
+
+def constant(line: Line) -> str:
+    """Accuracy and macro-F1 of the constant answer, and its F1 of rumours, which older lines don't have."""
+    told = line["constant"].get("f1") if line["classes"][1:] == ["rumour"] else None
+    return both(line["constant"]) + ("" if told is None else f", F1 of rumours {told:.3f}")
 
 
 def difference(line: Line) -> str:

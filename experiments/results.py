@@ -81,8 +81,9 @@ def runs_table(runs: list[dict]) -> str:
             if run["fingerprint"] in references:
                 continue  # runs on the same rows share their reference
             references.add(run["fingerprint"])
+            of = " of characters" if scores.get("of") == "characters" else ""
             rows.append(
-                ["TF-IDF + logistic regression", f"{run['data']['train']:,}", f"{scores['n']:,}", "–", "–"]
+                [f"TF-IDF{of} + logistic regression", f"{run['data']['train']:,}", f"{scores['n']:,}", "–", "–"]
                 + [score(scores[key]) for key, _ in METRICS]
                 + [f"{scores['seconds'] / 60:.2f} min"]
             )

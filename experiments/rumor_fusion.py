@@ -2,30 +2,20 @@
 
     TEXTFUSE_DATA=DIR python -m experiments.rumor_fusion [:runlocal]
 
-TAPE's model as its paper has it: MiniLM's features alone, 2 rounds of 64, mean pooling; no root enhancement, no words. No LLM was
-asked. The source "original" gives the fusions the vector that the model has already, at length 1: its rows measure what fusion
-and selection do by themselves, not what an LLM knows. "parent" gives them something new without an LLM: the embedding of
-the post after the one it replies to. With nothing selected all fusions are one. 20 epochs, patience 5.
+TAPE's model (``configs/rumor_pheme.py:tape``, which has its 50 epochs and patience of 10) in 20 epochs, patience 5: MiniLM's
+features alone, 2 rounds of 64, mean pooling; no root enhancement, no words. No LLM was asked. The source "original" gives the
+fusions the vector that the model has already, at length 1: its rows measure what fusion and selection do by themselves, not what
+an LLM knows. "parent" gives them something new without an LLM: the embedding of the post after the one it replies to. With
+nothing selected all fusions are one.
 """
 
 from __future__ import annotations
 
+from configs import rumor_pheme
 from experiments.cascade_study import CascadeSetting, main
 
-MESSAGES = "textfuse_jax.models.message_passing:"
 SHORT = {"training.total_epochs": 20, "training.patience": 5}
-TAPE = {
-    "cascades.inputs": ("encoder",),
-    "cascades.taps": ("06/document",),
-    "model.propagate": MESSAGES + "GCN",
-    "model.propagate_args": {"rounds": 2, "residual": False, "norm": "batch", "activation": "relu", "dropout": 0.3},
-    "model.edge_dropout": 0.0,
-    "model.source_vector": False,
-    "model.wide": "",
-    "training.average_decay": 0.0,
-    **SHORT,
-}
-GAT = TAPE | {"model.propagate": MESSAGES + "GAT", "model.propagate_args": TAPE["model.propagate_args"] | {"heads": 4}}
+TAPE, GAT = rumor_pheme.TAPE | SHORT, rumor_pheme.TAPE_GAT | SHORT
 LAYERS = {"GCN": TAPE, "GAT": GAT}
 NO_GRAPH = TAPE | {"model.edges": ("textfuse_jax.models.edges:none",)}
 FUSIONS = ("Concat", "Weighted", "Gated", "Attention")

@@ -52,7 +52,8 @@ def main() -> None:
     held = np.flatnonzero(corpus.roles[0] & VALIDATION)
     readable = [i for i in held.tolist() if FEWEST <= cascades.sizes[i] <= MOST]
     classes = range(len(corpus.class_names))
-    shown = [i for label in classes for i in [i for i in readable if cascades.labels[i] == label][: SHOWN // len(classes)]]
+    each = max(1, SHOWN // len(classes))
+    shown = [i for label in classes for i in [i for i in readable if cascades.labels[i] == label][:each]][:SHOWN]
     of = lambda values: [values[cascades.bounds[i] : cascades.bounds[i + 1]] for i in shown]  # noqa: E731
     figure = draw_trees(
         of(cascades.parent),

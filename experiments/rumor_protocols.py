@@ -2,11 +2,11 @@
 
     TEXTFUSE_DATA=DIR python -m experiments.rumor_protocols [:runlocal]
 
-The model of configs/rumor_*.py: features of frozen MiniLM (Weibo: characters from scratch), two-way GCN, and beside it the linear
-model of the source's words. Folds and seeds in one program, three seeds; PHEME and Weibo, whose sets are large, for 10 epochs at
-most. Beside it a forest on the id's digits alone and one on times alone, TF-IDF with logistic regression on the source's words
-alone (no Chinese), and the constant answer. "published" chooses the epoch
-on the test fold, as BiGCN, RDEA and GACL do; "clean" on an inner part.
+The model of configs/rumor_*.py: features of frozen MiniLM (Weibo: bags of characters), two-way GCN, and beside it the linear
+model of the source's words (Weibo: characters). Folds and seeds in one program, three seeds; PHEME and Weibo, whose sets are
+large, for 10 epochs at most. Beside it a forest on the id's digits alone and one on times alone, TF-IDF with logistic regression
+on the source's words alone (Weibo: its characters), and the constant answer. "published" chooses the epoch on the test fold, as
+BiGCN, RDEA and GACL do; "clean" on an inner part.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ import numpy as np
 from experiments.cascade_study import CascadeSetting, main
 from textfuse_jax.data.cascade_protocols import CascadeCorpus, split_of
 from textfuse_jax.data.corpus import TEST, TRAIN, VALIDATION, Corpus
-from textfuse_jax.evaluation.metrics import selection_metrics
-from textfuse_jax.evaluation.probes import probes
+from textfuse_jax.evaluation.probes import probes, scores
 from textfuse_jax.evaluation.reference import tfidf_logreg
 
 PUBLISHED = {"cascades.choose_on": "test"}
@@ -76,20 +75,19 @@ SETTINGS = [
 
 
 def beside(corpus: CascadeCorpus, roles: np.ndarray) -> dict[str, Any]:
-    """Probes of ids and times, and ``words_probe``: the linear model of the source's words on the same folds."""
-    return probes(corpus, roles) | {"words_probe": None if corpus.name.startswith("weibo") else linear(corpus, roles)}
+    """Probes of ids and times, and ``words_probe``: the linear model of the source's words, of Weibo's characters."""
+    return probes(corpus, roles) | {"words_probe": linear(corpus, roles, characters=corpus.name.startswith("weibo"))}
 
 
-def linear(corpus: CascadeCorpus, roles: np.ndarray) -> dict[str, float]:
-    """Accuracy and macro-F1 of TF-IDF + logistic regression over the test parts of all folds."""
+def linear(corpus: CascadeCorpus, roles: np.ndarray, characters: bool = False) -> dict[str, float]:
+    """``probes.scores`` of TF-IDF + logistic regression over the test parts of all folds."""
     whole, tested = split_of(corpus.cascades), (roles & TEST > 0).any(0)
     probabilities = np.zeros((len(whole), len(corpus.class_names)))
     for role in roles:
         parts = [whole.take(np.flatnonzero(role & bit)) for bit in (TRAIN, VALIDATION, TEST)]
-        found = tfidf_logreg(Corpus(corpus.name, *parts, corpus.class_names))
+        found = tfidf_logreg(Corpus(corpus.name, *parts, corpus.class_names), characters=characters)
         probabilities[role & TEST > 0] = found["test_probabilities"]
-    found = selection_metrics(whole.labels[tested], probabilities[tested])
-    return {m: found[m] for m in ("accuracy", "f1_macro")}
+    return scores(whole.labels[tested], probabilities[tested])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from configs import rumor_pheme
+from configs import rumor_pheme, rumor_weibo
 from tests.launching import ROOT, assert_same_run, command, environment, launch
 from textfuse_jax import experiment
 from textfuse_jax.data.cascade_sets import docstring_trees
@@ -57,6 +57,31 @@ def test_new_cascades_through_a_finished_run_repeat_it(tmp_path):
     again = read_predictions(out)
     assert again.ids == run.ids
     np.testing.assert_allclose(again.probabilities, run.probabilities, atol=1e-5)
+
+
+@pytest.mark.long
+def test_a_run_of_characters_stands_beside_tfidf_of_characters(tmp_path):
+    rng, lines = np.random.default_rng(0), []
+    for i in range(120):
+        texts = ["".join(chr(0x4E00 + c) for c in rng.integers(0, 60, 7)) + end for end in ("谣真"[i % 2], "", "")]
+        lines.append({"id": str(i), "label": "ab"[i % 2], "texts": texts, "parent": [-1, 0, 0]})
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = rumor_weibo.get_config("runlocal")
+    config.data.source, config.data.path, config.data.label_column = "cascades", str(tmp_path / "own.jsonl"), "label"
+    config.data.train_rows = config.data.validation_rows = config.data.test_rows = 0
+    config.model.width, config.parallel.devices, config.evaluation.graphs = 8, 1, 0
+    said = []
+    result = experiment.run(config, tmp_path / "run", say=said.append)
+    reference = result["reference"]["tfidf_logreg"]
+    assert reference["of"] == "characters" and reference["accuracy"] > 0.9
+    assert any("TF-IDF of characters" in line for line in said)
+
+
+@pytest.mark.long
+def test_tapes_own_model_runs(tmp_path):
+    config = rumor_pheme.get_config("tape_gat,docstrings,scratch,runlocal")
+    config.evaluation.reference, config.parallel.devices = False, 1
+    assert experiment.run(config, tmp_path / "run", say=lambda line: None)["test"]["n"] == 48
 
 
 @pytest.mark.long

@@ -1,6 +1,7 @@
 """The reference learns what is there, chooses C on validation, and gives probabilities for every class."""
 
 import numpy as np
+import pytest
 
 from textfuse_jax.data.corpus import Corpus, Split
 from textfuse_jax.data.sources import load
@@ -42,6 +43,23 @@ def test_multi_label_is_one_model_a_class():
     assert ((result["test_probabilities"] > 0.5) == corpus.test.labels.astype(bool)).mean() > 0.95
     absent = tfidf_logreg(corpus_of(90, classes=4, absent=(2,), multi_label=True))["test_probabilities"]
     assert (absent[:, 2] == 0).all()
+
+
+def test_a_script_without_spaces_is_read_by_characters():
+    """Each text is one run of letters that no other has: as a word it tells nothing."""
+    rng = np.random.default_rng(0)
+
+    def split(n):
+        labels = np.arange(n, dtype=np.int32) % 2
+        texts = ["".join(chr(0x4E00 + c) for c in rng.integers(0, 60, 7)) + "谣真"[k] for k in labels]
+        return Split([str(i) for i in range(n)], texts, labels)
+
+    corpus = Corpus("made", split(60), split(20), split(40), ("rumour", "not"))
+    found = tfidf_logreg(corpus, characters=True)
+    assert found["of"] == "characters" and (found["test_probabilities"].argmax(1) == corpus.test.labels).mean() > 0.95
+    with pytest.raises(ValueError, match="no terms remain"):
+        tfidf_logreg(corpus)
+    assert tfidf_logreg(corpus_of(60))["of"] == "words"
 
 
 def test_without_validation_c_is_4():

@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
+from configs import rumor_pheme
 from experiments import cascade_study as C
-from experiments import cascade_tables
+from experiments import cascade_tables, rumor_fusion
+from textfuse_jax.config import validate
 from textfuse_jax.evaluation.records import read_results
 
 STUDIES = sorted(cascade_tables.TITLES)
@@ -73,3 +75,46 @@ def test_a_small_study_runs_compares_and_goes_on(tmp_path, monkeypatch):
     assert "0.5 (s)" in table and json.loads(output.read_text().splitlines()[0])["published"]["source"] == "s"
     older = cascade_tables.table([one, two | {"older": True}], [])
     assert "two †" in older and "one †" not in older and "from one" not in older
+
+
+def test_the_constant_answer_stands_with_its_f1_of_rumours_where_that_is_published():
+    line = {"constant": {"accuracy": 0.749, "f1_macro": 0.4283, "f1": 0.8566}, "classes": ["non-rumour", "rumour"]}
+    assert cascade_tables.constant(line) == "0.749 / 0.428, F1 of rumours 0.857"
+    assert cascade_tables.constant(line | {"classes": ["no", "yes"]}) == "0.749 / 0.428"
+    older = {"constant": {"accuracy": 0.749, "f1_macro": 0.4283}, "classes": ["non-rumour", "rumour"]}
+    assert cascade_tables.constant(older) == "0.749 / 0.428"
+
+
+@pytest.mark.parametrize("name", ["rumor_protocols", "rumor_fusion"])
+def test_a_table_with_events_says_what_an_absent_class_counts(name):
+    section = cascade_tables.section(name, C.RESULTS / f"{name}.jsonl")
+    assert (cascade_tables.ABSENT in section) == (name == "rumor_protocols") == ("one event out" in section)
+
+
+@pytest.mark.parametrize("variant, layer", [("tape", "GCN"), ("tape_gat", "GAT")])
+def test_the_variant_tape_is_the_model_of_the_fusion_study_in_all_its_epochs(variant, layer):
+    (setting,) = (s for s in rumor_fusion.SETTINGS if s.name == f"Gated, {layer}, DBSCAN 30 %")
+    mine, theirs = rumor_pheme.get_config(variant), setting.built()
+    assert (mine.training.total_epochs, mine.training.patience) == (50, 10)
+    for config in (mine, theirs):
+        config.training.total_epochs = config.training.patience = config.data.seed = 0
+    assert mine.to_dict() == theirs.to_dict()
+    model = mine.model.to_dict()
+    assert model["propagate"].endswith(f":{layer}") and model["fusion"].endswith(":Gated") and model["pooling"].endswith(":Mean")
+    told = model["propagate_args"]
+    assert (model["width"], told["rounds"], told["norm"], told["dropout"]) == (64, 2, "batch", 0.3)
+    assert mine.cascades.augmentation.source == "original" and not model["wide"] and not model["source_vector"]
+
+
+@pytest.mark.parametrize("name", ["rumor_pheme", "rumor_twitter15", "rumor_twitter16", "rumor_weibo"])
+@pytest.mark.parametrize("variant", ["tape", "tape_gat,runlocal", "tape,docstrings,scratch"])
+def test_every_set_has_the_variant_tape_but_that_of_which_the_encoder_reads_nothing(name, variant):
+    module = importlib.import_module(f"configs.{name}")
+    if name == "rumor_weibo":
+        with pytest.raises(ValueError, match="rumor_weibo has no variant tape"):
+            module.get_config(variant)
+        return
+    assert ":tape" in module.__doc__
+    config = module.get_config(variant)
+    validate(config)
+    assert config.name == name and bool(config.model.fusion) == ("scratch" not in variant)

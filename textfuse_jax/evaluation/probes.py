@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import f1_score
 
 from textfuse_jax.data.cascades import Cascades
 from textfuse_jax.data.corpus import TEST, TRAIN
@@ -28,7 +29,10 @@ def id_features(cascades: Cascades) -> Float[np.ndarray, "n 2"] | None:
 
 
 def time_features(cascades: Cascades) -> Float[np.ndarray, "n 7"] | None:
-    """Number of posts and quantiles of their minutes, all log(1 + x); None where no post's time is known."""
+    """Number of posts and quantiles of their minutes, all log(1 + x), those before the source counted as 0.
+
+    None where no post's time is known; of a cascade without known times the quantiles are 0.
+    """
     if np.isnan(np.delete(cascades.minutes, cascades.sources)).all():
         return None
     found = np.zeros((len(cascades), 1 + len(QUANTILES)))
@@ -40,7 +44,7 @@ def time_features(cascades: Cascades) -> Float[np.ndarray, "n 7"] | None:
 
 
 def probe(features: Float[np.ndarray, "n d"] | None, labels: Int[np.ndarray, "n"], roles: Int[np.ndarray, "f n"]) -> dict | None:
-    """Accuracy and macro-F1 of a random forest on these features, over the test parts of all folds; None without features."""
+    """``scores`` of a random forest on these features, over the test parts of all folds; None without features."""
     if features is None:
         return None
     probabilities, tested = np.zeros((len(labels), labels.max() + 1)), np.zeros(len(labels), bool)
@@ -49,19 +53,26 @@ def probe(features: Float[np.ndarray, "n d"] | None, labels: Int[np.ndarray, "n"
         forest = RandomForestClassifier(200, min_samples_leaf=2, random_state=0).fit(features[train], labels[train])
         probabilities[np.ix_(test, forest.classes_)] = forest.predict_proba(features[test])
         tested |= test
-    found = selection_metrics(labels[tested], probabilities[tested])
-    return {"accuracy": found["accuracy"], "f1_macro": found["f1_macro"]}
+    return scores(labels[tested], probabilities[tested])
 
 
 def constant(labels: Int[np.ndarray, "n"], roles: Int[np.ndarray, "f n"]) -> dict[str, float]:
-    """Accuracy and macro-F1 of each fold's most frequent training class, over the test parts of all folds."""
+    """``scores`` of each fold's most frequent training class, over the test parts of all folds."""
     probabilities, tested = np.zeros((len(labels), labels.max() + 1)), np.zeros(len(labels), bool)
     for role in roles:
         test = (role & TEST) > 0
         probabilities[test] = np.eye(probabilities.shape[1])[np.bincount(labels[(role & TRAIN) > 0]).argmax()]
         tested |= test
-    found = selection_metrics(labels[tested], probabilities[tested])
-    return {"accuracy": found["accuracy"], "f1_macro": found["f1_macro"]}
+    return scores(labels[tested], probabilities[tested])
+
+
+def scores(labels: Int[np.ndarray, "n"], probabilities: Float[np.ndarray, "n c"]) -> dict[str, float]:
+    """``accuracy`` and ``f1_macro``, and of two classes ``f1``, that of class 1: of rumours, in the sets that tell them apart."""
+    metrics = selection_metrics(labels, probabilities)
+    found = {name: metrics[name] for name in ("accuracy", "f1_macro")}
+    if probabilities.shape[1] == 2:
+        found["f1"] = float(f1_score(labels, probabilities.argmax(1), zero_division=0))
+    return found
 
 
 def probes(corpus: Any, roles: Int[np.ndarray, "f n"]) -> dict[str, Any]:

@@ -19,8 +19,8 @@ STRENGTHS = (1.0, 4.0, 16.0, 64.0)  # inverse regularisation C; validation picks
 MAX_FEATURES = 50_000
 
 
-def tfidf_logreg(corpus: Corpus, max_features: int = MAX_FEATURES) -> dict[str, Any]:
-    """Probabilities of a linear model of words and word pairs, fitted on the training split.
+def tfidf_logreg(corpus: Corpus, max_features: int = MAX_FEATURES, characters: bool = False) -> dict[str, Any]:
+    """Probabilities of a linear model of words and word pairs, or of characters and pairs, fitted on the training split.
 
     Features (1 + log tf) * idf of 1- and 2-grams that two training documents have, rows of unit length; multinomial
     logistic regression, one-vs-rest for multi-label. C is the one of ``STRENGTHS`` with the least log loss on
@@ -29,17 +29,19 @@ def tfidf_logreg(corpus: Corpus, max_features: int = MAX_FEATURES) -> dict[str, 
     Args:
       corpus: its test split is only predicted.
       max_features: the most frequent that are kept.
+      characters: read characters, for scripts without spaces, where a run of letters is a phrase.
 
     Returns:
-      ``test_probabilities`` and ``validation_probabilities`` float64 [n, c], ``C``, ``features``, ``seconds``, and ``predict``:
-      texts -> float64 [n, c].
+      ``test_probabilities`` and ``validation_probabilities`` float64 [n, c], ``C``, ``features``, ``seconds``, ``of`` (words or
+      characters), and ``predict``: texts -> float64 [n, c].
 
     Raises:
-      ValueError: the training split has fewer than two classes, or no word that two of its documents share.
+      ValueError: the training split has fewer than two classes, or no word (character) that two of its documents share.
     """
     start = time.perf_counter()
+    pieces = {"analyzer": "char"} if characters else {"token_pattern": r"(?u)\b\w+\b"}
     vectorizer = TfidfVectorizer(
-        ngram_range=(1, 2), sublinear_tf=True, min_df=2, max_features=max_features, token_pattern=r"(?u)\b\w+\b", dtype=np.float32
+        ngram_range=(1, 2), sublinear_tf=True, min_df=2, max_features=max_features, dtype=np.float32, **pieces
     )
     train = vectorizer.fit_transform(corpus.train.texts)
     held = {name: _features(vectorizer, getattr(corpus, name)) for name in ("validation", "test")}
@@ -56,6 +58,7 @@ def tfidf_logreg(corpus: Corpus, max_features: int = MAX_FEATURES) -> dict[str, 
 
     return {
         **{f"{name}_probabilities": _probabilities(model, x, len(corpus.class_names)) for name, x in held.items()},
+        "of": "characters" if characters else "words",
         "C": strength,
         "features": train.shape[1],
         "seconds": time.perf_counter() - start,

@@ -84,7 +84,10 @@ def delay_vectors(nodes: NodeRows, direction: str = "both", width: int = 8) -> t
 
 
 def _delays(nodes: NodeRows, edges: str) -> tuple[Float[Array, "r e"], Bool[Array, "r e"]]:
-    """Minutes between the two posts of each edge, and whether they are known; 0 where not, and in padding."""
+    """Minutes between the two posts of each edge, and whether they are known; 0 where not, and in padding.
+
+    A time before the source's (< 0) counts as unknown, as the -1 of those that are.
+    """
     if nodes.time is None:
         raise ValueError(f"edges {edges} need nodes with times (NodeRows.time), as cascades have; use replies")
     first, second = gather(nodes.time, nodes.senders, fill=-1), gather(nodes.time, nodes.receivers, fill=-1)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from textfuse_jax.data.cascade_sets import SOURCES as CASCADES
 from textfuse_jax.evaluation import figures
 from textfuse_jax.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
 from textfuse_jax.evaluation.metrics import classification_metrics, decide
@@ -66,11 +67,12 @@ def summarize(config: ConfigDict, workdir: pathlib.Path, trained: dict[str, Any]
     if config.evaluation.published and config.evaluation.published_data == corpus.name:
         result["published"] = {**config.evaluation.published.to_dict(), "source": config.evaluation.published_source}
     if config.evaluation.reference:
-        say("reference: TF-IDF + logistic regression on the same split")
-        reference = tfidf_logreg(corpus)
+        characters = config.data.source in CASCADES and config.cascades.characters
+        say(f"reference: TF-IDF of {'characters' if characters else 'words'} + logistic regression on the same split")
+        reference = tfidf_logreg(corpus, characters=characters)
         theirs = reference["test_probabilities"]
         metrics = classification_metrics(corpus.test.labels, theirs, corpus.class_names)
-        result["reference"]["tfidf_logreg"] = metrics | {"C": reference["C"], "seconds": reference["seconds"]}
+        result["reference"]["tfidf_logreg"] = metrics | {key: reference[key] for key in ("of", "C", "seconds")}
         result["comparison"] = compare(corpus.test.labels, probabilities["test"], theirs, resamples=samples, seed=config.seed)
         result["reference"] |= trained["material"].references()
 
