@@ -105,7 +105,8 @@ def growth() -> list[str]:
         f"![Time and memory against length](figures/{figure.name})",
         *found("length_growth"),
         "Slope: of the line through the logarithms, 1 where cost grows as length. "
-        f"Measured with {'; '.join(dict.fromkeys(where))}{STARRED * ('*' in ''.join(where))}; `python -m experiments.length_growth`.",
+        f"Measured with {'; '.join(dict.fromkeys(where))}{STARRED * ('*' in ''.join(where))}; "
+        "`python -m experiments.length_growth`.",
     ]
 
 
