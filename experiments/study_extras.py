@@ -105,12 +105,16 @@ def growth() -> list[str]:
         f"![Time and memory against length](figures/{figure.name})",
         *found("length_growth"),
         "Slope: of the line through the logarithms, 1 where cost grows as length. "
-        f"Measured with {'; '.join(dict.fromkeys(where))}; `python -m experiments.length_growth`.",
+        f"Measured with {'; '.join(dict.fromkeys(where))}{STARRED * ('*' in ''.join(where))}; "
+        "`python -m experiments.length_growth`.",
     ]
 
 
+STARRED = " (`*`: with uncommitted changes)"
+
+
 def commit_of(line: Line) -> str:
-    """The commit that a line was measured with; ``*``: and changes that weren't committed."""
+    """The commit that a line was measured with; ``*``: and changes that weren't committed (``STARRED`` says so)."""
     return line["commit"][:12] + "*" * bool(line.get("uncommitted_changes"))
 
 

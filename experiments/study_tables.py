@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.study_extras import FIGURES, commit_of, extras, found, growth
+from experiments.study_extras import FIGURES, STARRED, commit_of, extras, found, growth
 from experiments.study_figures import draw, recalls
 from experiments.tuned import ROWS, names_of, protocol
 from textfuse_jax.evaluation import figures
@@ -74,7 +74,7 @@ def section(name: str, path: pathlib.Path) -> str:
         f"and documents, not what was chosen. `chosen`: {chooses(lines)} Training: a seed's share of trials side by side, their "
         "evaluations included, without compilation and without the features of a frozen encoder, which are extracted once; of a "
         f"tuned encoder's run the steps alone. {timing}Load average {loads(lines)} on {hardware}. "
-        f"Commit {commits}{' (`*`: with uncommitted changes)' * ('*' in commits)}; `python -m experiments.{name}`."
+        f"Commit {commits}{STARRED * ('*' in commits)}; `python -m experiments.{name}`."
     )
     return "\n\n".join(parts)
 

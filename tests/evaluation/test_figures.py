@@ -138,6 +138,9 @@ def test_the_scale_says_which_attention_is_drawn(tmp_path):
     share = g.share_of({"pool/beta": 0, "pool/looks": 0})
     figure = g.draw_document_graph(TEXTS, _graph(), share=share)
     assert "through self-attention" in words(figure) and "pooling attention" not in words(figure)
+    figure.draw_without_rendering()
+    label = figure.axes[1].xaxis.label.get_window_extent()
+    assert label.x0 >= 0 and not label.overlaps(figure.legends[0].get_window_extent())
     assert_drawn(figure, tmp_path / "g.png")
 
 

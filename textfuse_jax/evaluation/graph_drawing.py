@@ -28,7 +28,7 @@ HEAD, FOOT, MARGIN = 0.55, 0.75, 0.2  # inches: title, legends, sides
 LEVEL_COLOURS = (BLUE, GREEN, "#CC79A7")  # of the arcs within level 0, 1, 2
 HIERARCHY = "#555555"
 SHARES = {
-    "pool/looks": "attention on the unit, through self-attention: $\\sum_i \\beta_i A_{ij}$",
+    "pool/looks": "attention, through self-attention",
     "pool/beta": "pooling attention $\\beta$ of the unit",
 }
 """What a model's ``out`` may have of the units' shares in what is pooled -> what the scale calls it; the first that is there is
@@ -220,7 +220,7 @@ def draw_boxes(
         width, height = figure.get_size_inches()
         bar_axes = figure.add_axes((MARGIN / width, 0.42 / height, 2.2 / width, 0.13 / height))
         bar = figure.colorbar(ScalarMappable(scale, colours), cax=bar_axes, orientation="horizontal")
-        bar.set_label(label, fontsize=9)
+        bar.set_label(label, fontsize=9, loc="left")
         bar.ax.tick_params(labelsize=8)
 
 
