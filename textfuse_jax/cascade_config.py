@@ -11,6 +11,7 @@ from textfuse_jax.data.cascade_protocols import PROTOCOLS
 from textfuse_jax.data.cascade_rows import DIRECTIONS
 from textfuse_jax.data.cascade_sets import SOURCES
 from textfuse_jax.encoders.checkpoints import MINILM
+from textfuse_jax.llm.prompts import rewriting
 
 INPUTS = ("encoder", "words", "source", "time")
 AUGMENTATIONS = ("", "original", "parent", "file", "provider")
@@ -43,8 +44,9 @@ def cascade_fields() -> ConfigDict:
     augmentation = c.augmentation = ConfigDict()  # phase 3
     augmentation.source = ""  # provider (config.llm) | file | original, parent (no LLM: see docs/cascades.md); "" = no fusion
     augmentation.encoder = MINILM  # as TAPE: checkpoint that rewritten texts are read by, whatever config.encoder reads the posts
-    augmentation.path = ""  # source "file": JSON lines {"id": "CASCADE/POST", "text"}, POST counted from 0
-    augmentation.template = "expand/1"  # expand/1 | paraphrase/1 | context/1 (the post replied to is shown)
+    augmentation.path = ""  # source "file": JSON lines {"id": "CASCADE/POST", "text"}, POST counted from 0, before any cut
+    augmentation.template = "expand/1"  # expand/1 | paraphrase/1 | context/1 (the posts above are shown) | "my_lab.prompts:MINE"
+    augmentation.least_share = 0.9  # of the selected posts that must get a text from provider or file; with fewer a run stops
     return c
 
 
@@ -92,5 +94,10 @@ def check_cascades(config: ConfigDict, need: Any) -> None:
         not fuses or bool(source),
         'provider (config.llm), file, original or parent (no LLM) with model.fusion; or set model.fusion to ""',
     )
+    need("cascades.augmentation.least_share", 0 <= c.augmentation.least_share <= 1, "in [0, 1]")
+    try:
+        rewriting(c.augmentation.template)
+    except ValueError as error:
+        need.faults.append(f"config.cascades.augmentation.template: {error}")
     need("cascades.augmentation.encoder", c.augmentation.encoder not in ("", "scratch"), "a checkpoint with weights")
     need("model.fusion", fuses or not source, "one of textfuse_jax.models.fusion where cascades.augmentation.source is set")

@@ -97,8 +97,8 @@ def own_eps(distance: Float[np.ndarray, "m m"], min_samples: int, rule: str = "m
     """eps of one cascade, from its k-distances: of each post that to its (min_samples - 1)-th nearest post (Ester et al. 1996).
 
     "median": their quantile ``CORES``, so that half of the posts are cores of a cluster. "knee": that of the sorted k-distances
-    that lies farthest from the straight line between the smallest and the largest. The median is the default: replies lie nearly
-    as far from one another as any two texts, and within the distance of the knee most cascades are one cluster.
+    that lies farthest from the straight line between the smallest and the largest. The median is the default: a cascade of a few
+    posts has no curve whose bend would say more (``docs/cascades.md`` has both on PHEME).
     """
     nearest = np.partition(distance, min_samples - 1, axis=1)[:, min_samples - 1]
     if rule == "median":
