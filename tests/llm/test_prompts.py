@@ -123,7 +123,5 @@ def test_rewriting():
     ],
 )
 def test_no_rewriting_is_asked_for_with_places_that_nothing_fills(template, places):
-    with pytest.raises(
-        ValueError, match=rf"doesn't rewrite: its user message must hold \$text, .*, got {places}; there are expand/1"
-    ):
+    with pytest.raises(ValueError, match=rf"doesn't rewrite: its user message must hold .*, got {places}; there are expand/1"):
         prompts.rewrite(["7"], ["omg"], template=template)
