@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from configs import rumor_twitter16
+from configs import rumor_pheme, rumor_twitter16
 from tests.launching import ROOT, assert_same_run, command, environment
 from tests.llm.server import Faults, Server
 from textfuse_jax import experiment
@@ -21,6 +21,7 @@ from textfuse_jax.data.cascade_sets import docstring_trees
 from textfuse_jax.encoders.checkpoints import locate
 from textfuse_jax.evaluation.records import read_predictions
 from textfuse_jax.predict import main as predict
+from textfuse_jax.sweeping import run_sweep
 from textfuse_jax.training import checkpoints
 
 ROUGH = Faults(rate_limited=0.05, server_error=0.05, cut=0.03, malformed=0.03, retry_after=0.05, delay=(0.05, 0.1))
@@ -131,6 +132,34 @@ def test_a_run_whose_posts_a_server_rewrites_is_killed_twice_gone_on_with_and_pr
     again = read_predictions(out)
     assert again.ids == tested.ids
     np.testing.assert_allclose(again.probabilities, tested.probabilities, atol=1e-2)  # features are float16 of bfloat16 products
+
+
+@pytest.mark.slow
+def test_a_dry_run_leaves_no_run_and_a_run_without_answers_stops(tmp_path):
+    cascades = trees(most_posts=4, each=9)
+    records = (
+        {"id": c.id, "label": c.label, "texts": c.texts, "parent": c.parent.tolist()} for c in (cascades[i] for i in range(18))
+    )
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    base = str(base_checkpoint(tmp_path / "bert"))
+    config, said = rumor_pheme.get_config("fused,runlocal"), []
+    config.data.update(dict(source="cascades", path=str(tmp_path / "own.jsonl"), label_column="label", folds=3))
+    config.data.validation_fraction, config.cascades.taps = 0.25, ("02/document",)
+    config.encoder.update(dict(checkpoint=base, cache_dir=str(tmp_path / "features")))
+    config.cascades.augmentation.update(dict(source="provider", encoder=base))
+    config.llm.update(dict(provider="compatible", model="m", cache=str(tmp_path / "llm.sqlite"), attempts=1, dry_run=True))
+    with Server(reply=lambda body: {"status": 503, "body": {}}) as server:
+        config.llm.base_url = server.url
+        assert experiment.run(config, tmp_path / "run", say=said.append) == {} and server.calls == 0
+        wanted = int(np.floor(0.3 * cascades.sizes + 0.5).sum())
+        assert any(f"will be asked to rewrite the selected posts: {wanted} requests: 0 from the cache" in line for line in said)
+        assert said[-1] == "llm.dry_run: nothing was sent, nothing was trained"
+        with pytest.raises(experiment.USER_ERRORS, match=r"llm\.dry_run: nothing was sent"):
+            run_sweep(config, "seed=0..1", tmp_path / "sweep", say=said.append)
+        config.llm.dry_run = False
+        with pytest.raises(experiment.ConfigError, match=rf"{wanted} of {wanted} selected posts, .* have no rewritten text"):
+            experiment.run(config, tmp_path / "run", say=said.append)  # the same folder: the dry run left none in it
+    assert server.calls and not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 def write_twitter(folder: pathlib.Path):

@@ -6,11 +6,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from textfuse_jax.data import selection
 from textfuse_jax.data.cascade_protocols import PROTOCOLS
 from textfuse_jax.data.cascade_rows import DIRECTIONS
 from textfuse_jax.data.cascade_sets import SOURCES
-from textfuse_jax.data.selection import RULES
 from textfuse_jax.encoders.checkpoints import MINILM
+from textfuse_jax.llm.prompts import rewriting
 
 INPUTS = ("encoder", "words", "source", "time")
 AUGMENTATIONS = ("", "original", "parent", "file", "provider")
@@ -34,16 +35,18 @@ def cascade_fields() -> ConfigDict:
     c.most_words = 32  # of a post, for "words"; later ones are not seen
     c.most_source_words = 40  # of the source, for "source"; of tweets 1 in 300 has more
     c.characters = False  # "words" are characters and pairs of them, for scripts without spaces
-    selection = c.selection = ConfigDict()  # phase 2; read where there is an augmentation
-    selection.rule = "dbscan"  # dbscan | random | degree | all | none
-    selection.share = 0.3  # of the posts of each cascade
-    selection.eps = 0.0  # radius of DBSCAN; 0 = each cascade's own, the median of its k-distances
-    selection.min_samples = 3
+    chosen = c.selection = ConfigDict()  # phase 2; read where there is an augmentation
+    chosen.rule = "dbscan"  # dbscan | random | degree | all | none
+    chosen.share = 0.3  # of the posts of each cascade that have text
+    chosen.eps = 0.0  # radius of DBSCAN; 0 = each cascade's own, from its k-distances
+    chosen.eps_rule = "median"  # of an eps of 0: median | knee
+    chosen.min_samples = 3
     augmentation = c.augmentation = ConfigDict()  # phase 3
     augmentation.source = ""  # provider (config.llm) | file | original, parent (no LLM: see docs/cascades.md); "" = no fusion
     augmentation.encoder = MINILM  # as TAPE: checkpoint that rewritten texts are read by, whatever config.encoder reads the posts
-    augmentation.path = ""  # source "file": JSON lines {"id": "CASCADE/POST", "text"}, POST counted from 0
-    augmentation.template = "expand/1"  # expand/1 | paraphrase/1 | context/1 (the post replied to is shown)
+    augmentation.path = ""  # source "file": JSON lines {"id": "CASCADE/POST", "text"}, POST counted from 0, before any cut
+    augmentation.template = "expand/1"  # expand/1 | paraphrase/1 | context/1 (the posts above are shown) | "my_lab.prompts:MINE"
+    augmentation.least_share = 0.9  # of the selected posts that must get a text from provider or file; with fewer a run stops
     return c
 
 
@@ -63,7 +66,9 @@ def check_cascades(config: ConfigDict, need: Any) -> None:
         "or model.edges=() and another model.propagate than TwoWay",
     )
     need.one_of("cascades.tree", "posts", "all")
-    need.one_of("cascades.selection.rule", *RULES)
+    need.one_of("cascades.selection.rule", *selection.RULES)
+    for field, must, _ in selection.faults(c.selection):
+        need(f"cascades.selection.{field}", False, must)
     need.one_of("cascades.augmentation.source", *AUGMENTATIONS)
     need.positive("cascades.batch_size", "cascades.most_words", "cascades.most_source_words")
     need.positive("cascades.most_posts", "cascades.first_posts", "cascades.first_minutes", least=0)
@@ -75,7 +80,6 @@ def check_cascades(config: ConfigDict, need: Any) -> None:
     )
     need("cascades.inputs", set(c.inputs) != {"source"}, 'with features of posts beside "source"')
     need("cascades.taps", len(c.taps) > 0, 'at least one tap "layer/document"')
-    need("cascades.selection.share", 0 < c.selection.share <= 1, "in (0, 1]")
     need("data.folds", config.data.folds > 1 or c.protocol != "folds", 'at least 2 with cascades.protocol "folds"')
     source = c.augmentation.source
     need("cascades.augmentation.path", source != "file" or bool(c.augmentation.path), 'the file where the source is "file"')
@@ -90,5 +94,10 @@ def check_cascades(config: ConfigDict, need: Any) -> None:
         not fuses or bool(source),
         'provider (config.llm), file, original or parent (no LLM) with model.fusion; or set model.fusion to ""',
     )
+    need("cascades.augmentation.least_share", 0 <= c.augmentation.least_share <= 1, "in [0, 1]")
+    try:
+        rewriting(c.augmentation.template)
+    except ValueError as error:
+        need.faults.append(f"config.cascades.augmentation.template: {error}")
     need("cascades.augmentation.encoder", c.augmentation.encoder not in ("", "scratch"), "a checkpoint with weights")
     need("model.fusion", fuses or not source, "one of textfuse_jax.models.fusion where cascades.augmentation.source is set")

@@ -123,7 +123,7 @@ def default_config() -> ConfigDict:
     llm.price_cached_input = -1.0  # -1 = as price_input
     llm.price_output = -1.0
     llm.call_share = 1.0  # of the documents a fusion predicts: those from whose opinion most is expected
-    llm.dry_run = False  # of a fusion: say what would be asked, its cost and time, and stop there
+    llm.dry_run = False  # say what would be asked, its cost and time, and stop there
     llm.budget = 0.0  # most that a run may spend, in the currency of the prices; 0 = no limit
     llm.cache = ""  # file of all answers; "" = <user cache>/textfuse_jax/llm.sqlite
     llm.template = ""  # e.g. "zero_shot/1", or "my_lab.prompts:MINE"; "" = by shots
@@ -439,7 +439,9 @@ def _fusion(config: ConfigDict, need: _Need) -> None:
     need("fusion.learning_rate", fusion.learning_rate > 0, "> 0")
     need("fusion.simulated_accuracy", 0 <= fusion.simulated_accuracy <= 1, "in [0, 1], 0 = none")
     need.positive("fusion.asked_rows", least=0)
-    need("llm.dry_run", bool(fusion.combiner) or not config.llm.dry_run, "False without fusion.combiner: nothing would be asked")
+    asks = bool(fusion.combiner) or (config.data.source in CASCADES and config.cascades.augmentation.source == "provider")
+    told = 'False without fusion.combiner or cascades.augmentation.source="provider": nothing would be asked'
+    need("llm.dry_run", asks or not config.llm.dry_run, told)
     need("llm.call_share", 0 <= config.llm.call_share <= 1, "in [0, 1]")
 
 

@@ -17,6 +17,7 @@ from textfuse_jax.config import ConfigError, default_config, validate
 from textfuse_jax.data.corpus import DataError, DataNotFound
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound
 from textfuse_jax.evaluation.records import environment, write_json
+from textfuse_jax.llm.budget import DryRun
 from textfuse_jax.llm.cache import CacheError
 from textfuse_jax.llm.providers import ProviderError
 from textfuse_jax.llm.replay import ReplayError
@@ -42,6 +43,7 @@ USER_ERRORS = (
     ProviderError,
     CacheError,
     ReplayError,
+    DryRun,  # of a sweep; a run has no result
 )
 """Faults that a message explains better than a traceback."""
 
@@ -90,6 +92,9 @@ def run(config: ConfigDict | None, workdir: pathlib.Path, resume: bool = False, 
             return result
         try:
             trained = train(config, corpus, workdir, stop, say)
+        except DryRun as told:
+            say(str(told))
+            return {}
         except ValueError as error:
             if isinstance(error, USER_ERRORS) or (workdir / "metrics.jsonl").exists():
                 raise

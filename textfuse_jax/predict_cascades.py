@@ -43,6 +43,7 @@ class CascadePredictor:
     def __init__(self, workdir: str | pathlib.Path, say: Callable[[str], None] = print):
         self.finished = export.load(pathlib.Path(workdir) / "model")
         self.config = config_of(self.finished.config)
+        self.config.cascades.augmentation.least_share = 0.0  # a post that is refused for good doesn't hold the others up
         self.class_names = self.finished.class_names
         known = self.config.data.source.startswith("twitter") and self.config.cascades.tree == "posts"  # of runs that didn't say
         self._facts = {"bags": known, "blank": self.config.data.source in ("twitter15", "twitter16", "weibo")}

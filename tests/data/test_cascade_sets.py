@@ -10,6 +10,7 @@ from configs import rumor_pheme
 from tests.data.test_cascade_rows import made
 from textfuse_jax.data import cascade_sets as S
 from textfuse_jax.data.cascade_cut import depth_of, first_minutes, first_posts
+from textfuse_jax.data.cascade_layouts import HUNG, read_tree
 from textfuse_jax.data.cascade_protocols import load_cascade_corpus
 from textfuse_jax.data.cascade_rows import cascade_batches
 from textfuse_jax.data.cascades import read_cascades
@@ -92,6 +93,33 @@ def test_twitters_public_folder(tmp_path):
     assert "'12' has no text in source_tweets.txt" in S.cascade_set("twitter15", tmp_path, drop_broken=True).warnings[0]
 
 
+def tree_file(path, *edges):
+    """Edges "a>b" of nodes "name" (at minute 0) or "name5" (at minute 5)."""
+    node = lambda name: str([name[0], name[0], name[1:] or "0.0"]) if name != "ROOT" else "['ROOT', 'ROOT', '0.0']"  # noqa: E731
+    path.write_text("".join("->".join(node(name) for name in edge.split(">")) + "\n" for edge in edges))
+
+
+def test_what_is_mended_in_a_tree_file_is_counted_and_told(tmp_path):
+    """s <- a <- b; b again under s (a second parent) and a under s again (repeated); b above s; c, without a parent, above d."""
+    folder = tmp_path / "twitter15"
+    (folder / "tree").mkdir(parents=True)
+    (folder / "label.txt").write_text("true:1\ntrue:2\nfalse:3\n")
+    (folder / "source_tweets.txt").write_text("1\tone\n2\ttwo\n3\tthree\n")
+    whole = "ROOT>s", "s>a1", "a1>b2"
+    tree_file(folder / "tree" / "1.txt", *whole, "s>b2", "s>a1", "b2>s", "c3>d4")
+    tree_file(folder / "tree" / "2.txt", *whole, "s>b2", "s>c3", "a1>c3")
+    tree_file(folder / "tree" / "3.txt", *whole)
+    parent, minutes, mended = read_tree(folder / "tree" / "1.txt")
+    assert parent == [-1, 0, 1, 0, 3] and minutes == [0, 1, 2, 3, 4]
+    assert mended == {"second parents dropped": 1, "edges into the source dropped": 1, HUNG: 1}
+    assert not any(read_tree(folder / "tree" / "3.txt")[2].values())
+    assert sorted(S.cascade_set("twitter15", tmp_path).warnings) == [
+        "mended while reading: 1 edges into the source dropped, in 1 cascades: 1.txt",
+        f"mended while reading: 1 {HUNG}, in 1 cascades: 1.txt",
+        "mended while reading: 3 second parents dropped, in 2 cascades: 1.txt, 2.txt",
+    ]
+
+
 def test_phemes_public_folder(tmp_path):
     base = tmp_path / "all-rnr-annotated-threads" / "storm-all-rnr-threads"
     tweet = lambda i, to, minute, text: {  # noqa: E731
@@ -113,6 +141,9 @@ def test_phemes_public_folder(tmp_path):
     assert one.texts == ["source", "early", "late"] and one.event == "storm" and found.class_names[one.label] == "rumour"
     np.testing.assert_array_equal(one.parent, [-1, 0, 1])
     np.testing.assert_allclose(one.minutes, [0, 3, 30])
+    assert not found.warnings
+    (base / "rumours" / "5" / "reactions" / "8.json").write_text(json.dumps(tweet(8, 77, 31, "of a post that is gone")))
+    assert "1 posts hung from the source" in S.cascade_set("pheme", tmp_path).warnings[0]
     four = S.cascade_set("pheme", tmp_path, "four")
     assert [four.class_names[k] for k in four.labels] == ["non-rumour", "false"]
     (base / "rumours" / "5" / "annotation.json").write_text('{"misinformation": "maybe"}')
@@ -131,6 +162,10 @@ def test_weibos_public_folder(tmp_path):
     assert found.texts == ["source", "", "so?"] and found.labels.tolist() == [1]
     np.testing.assert_array_equal(found.parent, [-1, 0, 1])
     np.testing.assert_allclose(found.minutes, [0, 2, 3])
+    assert not found.warnings
+    posts[2]["parent"] = "gone"
+    (tmp_path / "Weibo" / "3.json").write_text(json.dumps(posts))
+    assert S.cascade_set("weibo", tmp_path).warnings == (f"mended while reading: 1 {HUNG}, in 1 cascades: 3.json",)
     (tmp_path / "Weibo.txt").write_text("eid:3 label:1 m1\neid:4 label:0 m1\neid:5 label:0 m1\n")
     (tmp_path / "Weibo" / "4.json").write_text("{")
     (tmp_path / "Weibo" / "5.json").write_text('[{"mid": "m1"}]')

@@ -90,12 +90,42 @@ def test_a_value_without_class_leaves_the_cascade_out(tmp_path):
             {"delay_min": [0, 1]},
             r"row 2, column 'delay_min': one number or null for each of the 4 posts is needed, got 2 entries",
         ),
-        ({"delay_min": [0, 1, "x", 2]}, r"row 2, column 'delay_min': post 2 has 'x'; a number"),
+        ({"delay_min": [0, 1, float("inf"), 2]}, r"row 2, column 'delay_min': post 2 has inf; a finite number .* null where"),
+        ({"delay_min": [0, 1, float("nan"), 2]}, r"row 2, column 'delay_min': post 2 has nan; a finite number"),
+        ({"delay_min": [0, 1, 1e39, 2]}, r"row 2, column 'delay_min': post 2 has 1e\+39; a finite number"),  # not in float32
+        ({"delay_min": [0, 1, 10**400, 2]}, r"row 2, column 'delay_min': post 2 has 10*; a finite number"),
+        (
+            {"delay_min": [1420629600, 1420629660, None, 1420629720]},
+            r"row 2, column 'delay_min': post 0, the source, has 1420629600, but times count .*; subtract the source's time",
+        ),
+        ({"delay_min": [-0.5, 0, 1, 2]}, r"row 2, column 'delay_min': post 0, the source, has -0.5"),
+        ({"delay_min": [0, 1, "x", 2]}, r"row 2, column 'delay_min': post 2 has 'x'; a finite number of minutes"),
     ],
 )
 def test_errors_name_file_row_column_value_and_fix(change, message, tmp_path):
     with pytest.raises(DataError, match=r"posts.jsonl, " + message):
         C.read_cascades(written(tmp_path, TREE, TREE | {"id": "c"} | change), "loud", CLASSES)
+
+
+def test_times_count_from_the_source_and_a_fault_names_their_column(tmp_path):
+    """Seconds since 1970 as ``time``, the sources' own subtracted, or unknown."""
+    clock = {k: v for k, v in TREE.items() if k != "delay_min"}
+    with pytest.raises(DataError, match=r"row 1, column 'time': post 0, the source, has 1420629600"):
+        C.read_cascades(written(tmp_path, clock | {"time": [1420629600, 1420629660, 1420629690, 1420629720]}), "loud", CLASSES)
+    for first in (0, 0.0, None):
+        found = C.read_cascades(written(tmp_path, clock | {"time": [first, 1, -1, 2]}), "loud", CLASSES)
+        np.testing.assert_array_equal(found.minutes, [np.nan if first is None else 0, 1, -1, 2])
+
+
+def test_all_that_were_left_out_are_listed_and_an_error_lists_the_first(tmp_path):
+    path = written(tmp_path, *(TREE | {"id": i, "texts": []} for i in range(30)), LONE)
+    with pytest.raises(
+        DataError, match=r"(?s)30 cascades can't be used:.*row 20.*and 10 more; cascades\.drop_broken lists them"
+    ) as told:
+        C.read_cascades(path, "loud", CLASSES)
+    assert "row 21" not in str(told.value)
+    (warning,) = C.read_cascades(path, "loud", CLASSES, drop_broken=True).warnings
+    assert warning.startswith("30 broken cascades left out:") and warning.count("\n") == 30 and "row 30," in warning
 
 
 def test_lines_that_are_no_cascade_are_listed_and_can_be_left_out(tmp_path):

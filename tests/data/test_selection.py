@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import HashingVectorizer
 
+from configs import rumor_pheme
 from tests.data.test_cascade_rows import made
+from textfuse_jax.config import ConfigError, validate
 from textfuse_jax.data import selection as S
+from textfuse_jax.data.cascade_cut import keep_posts
 from textfuse_jax.data.cascade_sets import PHEME, pheme
 
 
@@ -17,12 +20,34 @@ def at(*degrees):
     return np.stack([np.cos(a), np.sin(a)], 1)
 
 
+PLACES = np.array([0.0, 1, 2, 4, 9])
+
+
 def test_eps_is_the_median_distance_to_the_second_nearest_post():
     """Posts on a line at 0, 1, 2, 4, 9 with min_samples 3: second nearest at 2, 1, 2, 3, 7."""
-    place = np.array([0.0, 1, 2, 4, 9])
-    distance = np.abs(place[:, None] - place[None])
+    distance = np.abs(np.subtract.outer(PLACES, PLACES))
     assert S.own_eps(distance, 3) == 2 and S.own_eps(distance, 2) == 1  # nearest at 1, 1, 1, 2, 5
     assert S.own_eps(np.zeros((4, 4)), 3) > 0  # copies
+
+
+def test_the_knee_lies_farthest_from_the_line_between_smallest_and_largest():
+    """The same posts with min_samples 3: sorted 1, 2, 2, 3, 7, the line 1, 2.5, 4, 5.5, 7, apart 0, 0.5, 2, 2.5, 0: 3."""
+    distance = np.abs(np.subtract.outer(PLACES, PLACES))
+    assert S.own_eps(distance, 3, "knee") == 3
+    assert S.own_eps(distance, 2, "knee") == 1  # 1, 1, 1, 2, 5, the line 1 to 5, apart 0, 1, 2, 2, 0: the smaller of two
+    assert S.own_eps(np.zeros((4, 4)), 3, "knee") > 0  # copies
+    assert S.own_eps(distance[:2, :2], 2, "knee") == 1  # as few posts as make a cluster
+
+
+def test_the_rule_of_eps_parts_posts_and_is_reported():
+    """Six posts on a circle, 0, 1, 2, 4, 20, 60 degrees: k-distances (in degrees) 2, 1, 2, 3, 18, 56; the median is between 2 and
+    3, one cluster of four; of the sorted 1, 2, 2, 3, 18, 56 and the line 1, 12, 23, 34, 45, 56 the fourth is farthest: 3."""
+    cascades, features = made([6]), at(0, 1, 2, 4, 20, 60)
+    median, knee = (S.select(cascades, features, eps_rule=rule)[1] for rule in S.EPS_RULES)
+    chord = lambda degrees: 2 * np.sin(np.radians(degrees) / 2)  # noqa: E731
+    assert median["eps_rule"] == "median" and median["eps"] == pytest.approx((chord(2) + chord(3)) / 2, abs=1e-3)
+    assert knee["eps_rule"] == "knee" and knee["eps"] == pytest.approx(chord(3), abs=1e-3)
+    assert "eps_rule" not in S.select(cascades, features, eps=0.1)[1]  # which is then not read
 
 
 def test_outliers_come_first_then_small_clusters():
@@ -77,8 +102,28 @@ def test_controls():
     np.testing.assert_array_equal(turned, chosen[[4, 0]])  # wherever a cascade stands
     with pytest.raises(ValueError, match="dbscan, random, degree, all, none, got 'dbcan'"):
         S.select(cascades, features, rule="dbcan")
-    with pytest.raises(ValueError, match=r"share in \(0, 1\]"):
-        S.select(cascades, features, share=0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "must"),
+    [
+        ("share", 0, r"in \(0, 1\]"),
+        ("share", 1.5, r"in \(0, 1\]"),
+        ("eps", 2.5, r"in \(0, 2\], a distance of unit vectors, or 0"),
+        ("eps", -0.1, r"in \(0, 2\]"),
+        ("eps_rule", "elbow", "one of median, knee"),
+        ("min_samples", 1, ">= 2"),
+    ],
+)
+def test_fields_out_of_range_are_named_before_anything_is_read(field, value, must):
+    config = rumor_pheme.get_config("fused")
+    config.cascades.augmentation.source = "original"
+    config.cascades.selection[field] = value
+    told = rf"config\.cascades\.selection\.{field} must be {must}.*got '?{value}"
+    with pytest.raises(ConfigError, match=told):
+        validate(config)
+    with pytest.raises(ValueError, match=told):
+        S.select(made([5]), np.ones((5, 2)), **{field: value})
 
 
 def test_posts_without_text_are_never_chosen():
@@ -86,6 +131,26 @@ def test_posts_without_text_are_never_chosen():
     cascades.texts[1] = ""
     mask, _ = S.select(cascades, np.ones((4, 2)), rule="random", share=1.0)
     np.testing.assert_array_equal(mask, [True, False, True, True])
+
+
+@pytest.mark.parametrize("rule", ["dbscan", "random", "degree"])
+def test_posts_without_text_change_no_choice_among_the_others(rule):
+    """Half of the posts are blank, with features of zeros: chosen and reported is what is where they aren't there at all."""
+    rng = np.random.default_rng(0)
+    sizes = np.array([1, 7, 20, 33])
+    whole, features = made(sizes), rng.normal(size=(61, 3)).astype(np.float32)
+    blank = rng.random(61) < 0.5
+    blank[whole.sources] = False
+    whole.parent[:] = np.where(whole.parent < 0, -1, 0)  # all reply to the source, so that degrees are the same without
+    without = keep_posts(whole, ~blank)
+    features[blank] = 0
+    for i in np.flatnonzero(blank):
+        whole.texts[i] = " "
+    mask, facts = S.select(whole, features, rule=rule, share=0.4)
+    alone, expected = S.select(without, features, rule=rule, share=0.4)
+    np.testing.assert_array_equal(np.flatnonzero(mask), without.post[alone])
+    assert facts == expected and not mask[blank].any()
+    assert mask.sum() == np.floor(0.4 * without.sizes + 0.5).sum()
 
 
 def test_a_cascade_beyond_a_block_is_looked_at_in_equal_parts(monkeypatch):

@@ -108,3 +108,20 @@ def test_rewriting():
         prompts.rewrite(["7"], ["omg"], template="context/1")
     with pytest.raises(ValueError, match="takes no contexts"):
         prompts.rewrite(["7"], ["omg"], contexts=["x"])
+    own = Template("own/1", "Rewrite.", "After ${context}: $text, for $$5")
+    assert prompts.rewrite(["7"], ["omg"], template=own, contexts=["hi"])[0].messages[1] == ("user", "After hi: omg, for $5")
+
+
+@pytest.mark.parametrize(
+    ("template", "places"),
+    [
+        ("zero_shot/1", r"\$labels, \$form, \$text"),
+        (Template("own/1", "Rewrite.", "Say it again"), "none"),
+        (Template("own/1", "Rewrite.", "$text of $author"), r"\$text, \$author"),
+        (Template("own/1", "Rewrite $text", "Again: $text"), r"\$text, \$text"),
+        (Template("own/1", "Rewrite.", "$text for $5"), r"\$text"),
+    ],
+)
+def test_no_rewriting_is_asked_for_with_places_that_nothing_fills(template, places):
+    with pytest.raises(ValueError, match=rf"doesn't rewrite: its user message must hold .*, got {places}; there are expand/1"):
+        prompts.rewrite(["7"], ["omg"], template=template)

@@ -15,6 +15,7 @@ import json
 import pathlib
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -28,6 +29,7 @@ LAYOUTS = {
     "twitter16": "twitter16/{label.txt,source_tweets.txt,tree/ID.txt}",
     "weibo": "{Weibo.txt,Weibo/ID.json}",
 }
+HUNG = "posts hung from the source, as the one they reply to isn't there"
 Reader = Callable[[str, str, Mapping[str, str | None], bool], Cascades]
 """``(name of the result, task, classes, drop_broken) -> cascades``."""
 
@@ -61,46 +63,55 @@ def _twitter(folder: pathlib.Path, full: str, task: str, classes: Mapping[str, s
             if not texts.get(identity) or not path.is_file():
                 lacks = f"no file tree/{identity}.txt" if texts.get(identity) else "no text in source_tweets.txt"
                 raise DataError(f"{place} 'id': {identity!r} has {lacks}; add it or remove the row")
-            parent, minutes = read_tree(path)
+            parent, minutes, mended = read_tree(path)
         except DataError as fault:
             builder.faults.append(str(fault))
             continue
         posts = [texts[identity], *[""] * (len(parent) - 1)]
-        builder.add(identity, classes[label], posts, parent, minutes, place=f"{path.name}, column", row=place, blank=True)
+        where = f"{path.name}, column"
+        builder.add(identity, classes[label], posts, parent, minutes, place=where, row=place, blank=True, mended=mended)
     return builder.built(f"{folder / 'label.txt'} holds no cascade", drop_broken)
 
 
 _EDGE = re.compile(r"^(\[.*\])\s*->\s*(\[.*\])$")
 
 
-def read_tree(path: pathlib.Path) -> tuple[list[int], list[float]]:
-    """Parents and minutes of a tree file; the nodes are put in the order of their minutes, the source first.
+def read_tree(path: pathlib.Path) -> tuple[list[int], list[float], dict[str, int]]:
+    """Parents and minutes of a tree file, and what was mended; the nodes are put in the order of their minutes, the source first.
 
-    A node is a user's post of a tweet. Of several edges into one node the first holds; edges into the source are dropped, as
-    repeated edges are: releases of these sets hold hundreds of both.
+    A node is a user's post of a tweet. Of several edges into one node the first holds, edges into the source are dropped
+    (releases of these sets hold hundreds of both), and a node that others hang from but that hangs from none hangs from the
+    source: all three are counted. An edge that is only repeated loses nothing and isn't.
 
     Raises:
       DataError: a line that is no edge, no root or more than one; the line is named.
     """
-    above: dict[tuple, tuple] = {}
-    roots: list[tuple] = []
+    edges: dict[tuple[tuple, tuple], None] = {}  # in the order of the file, each once
     for number, line in enumerate(_lines(path), 1):
         match = _EDGE.match(line)
         if not match:
             raise DataError(f"{path.name}, row {number}: {line[:60]!r} is no edge ['user', 'tweet', 'minutes']->[...]")
         first, second = (_node(path, number, part) for part in match.groups())
-        if first[0] == "ROOT":
-            roots.append(second)
-        if second not in above:
-            above[second] = ("ROOT",) if first[0] == "ROOT" else first
-    if len(set(roots)) != 1:
-        raise DataError(f"{path.name}: one line ['ROOT', 'ROOT', '0.0']->[source] is needed, got {len(set(roots))}")
-    source = roots[0]
-    nodes = dict.fromkeys([source, *above, *(node for node in above.values() if node != ("ROOT",))])
-    order = [source, *sorted((n for n in nodes if n != source), key=lambda n: (float(n[2]), n))]
+        edges[first, second] = None
+    roots = {second for first, second in edges if first[0] == "ROOT"}
+    if len(roots) != 1:
+        raise DataError(f"{path.name}: one line ['ROOT', 'ROOT', '0.0']->[source] is needed, got {len(roots)}")
+    (source,) = roots
+    above: dict[tuple, tuple] = {}
+    mended: Counter[str] = Counter()
+    for first, second in edges:
+        if second == source:
+            mended["edges into the source dropped"] += first[0] != "ROOT"
+        elif second in above:
+            mended["second parents dropped"] += 1
+        else:
+            above[second] = first
+    nodes = {*above, *above.values()} - {source}
+    mended[HUNG] = len(nodes - above.keys())
+    order = [source, *sorted(nodes, key=lambda n: (float(n[2]), n))]
     place = {node: i for i, node in enumerate(order)}
-    parent = [-1, *(place.get(above.get(node, source), 0) for node in order[1:])]
-    return parent, [float(node[2]) for node in order]
+    parent = [-1, *(place[above.get(node, source)] for node in order[1:])]
+    return parent, [float(node[2]) for node in order], mended
 
 
 def _node(path: pathlib.Path, number: int, part: str) -> tuple:
@@ -135,7 +146,9 @@ def _pheme(folder: pathlib.Path, full: str, task: str, classes: Mapping[str, str
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             builder.faults.append(f"{place} 'id': a tweet or annotation is not whole ({error!r}); copy the thread again")
             continue
-        builder.add(thread.name, classes[value], texts, parent, minutes, event, place=place, row=f"{event}/{thread.parent.name}")
+        mended = {HUNG: sum(p.get("in_reply_to_status_id") not in place_of for p in replies)}
+        row = f"{event}/{thread.parent.name}"
+        builder.add(thread.name, classes[value], texts, parent, minutes, event, place=place, row=row, mended=mended)
     return builder.built(f"{folder} holds no threads", drop_broken)
 
 
@@ -181,13 +194,15 @@ def _weibo(root: pathlib.Path, full: str, task: str, classes: Mapping[str, str |
             parent = [-1, *(place_of.get(post.get("parent"), 0) for post in posts[1:])]
             minutes = [(post["t"] - posts[0]["t"]) / 60 for post in posts]
             texts = [posts[0].get("original_text") or posts[0]["text"], *(post["text"] for post in posts[1:])]
+            mended = {HUNG: sum(post.get("parent") not in place_of for post in posts[1:])}
         except DataError as fault:
             builder.faults.append(str(fault))
             continue
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             builder.faults.append(f"{place} 'eid': {path.name} is no list of whole posts ({error!r}); copy it again")
             continue
-        builder.add(identity, classes[label], texts, parent, minutes, place=f"{path.name}, column", row=place, blank=True)
+        where = f"{path.name}, column"
+        builder.add(identity, classes[label], texts, parent, minutes, place=where, row=place, blank=True, mended=mended)
     return builder.built(f"{root / 'Weibo.txt'} holds no event", drop_broken)
 
 

@@ -1,9 +1,9 @@
 """Cascades: a source post and the replies below it, read from JSON lines into flat arrays.
 
 A line is one cascade: ``id``, ``texts`` (source first), ``parent`` (index of the post replied to, -1 for the source), and where
-known ``delay_min`` (minutes since the source) and ``event``; ``bags``, where the words of posts are given apart from the texts,
-each post's separated by blanks. The texts stay in the file; nothing is repaired or cut. The sets that are usually compared on
-are in ``cascade_sets``.
+known ``delay_min`` (minutes since the source, whose own is 0) and ``event``; ``bags``, where the words of posts are given apart
+from the texts, each post's separated by blanks. The texts stay in the file; nothing is repaired or cut. The sets that are usually
+compared on are in ``cascade_sets``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,8 @@ from textfuse_jax.data.ragged import bounds as bounds_of
 from textfuse_jax.data.ragged import ranges
 from textfuse_jax.data.tabular import Table, read_records
 
-SHOWN = 20  # faults that one message lists; the rest is counted
+SHOWN = 20  # faults that an error lists; the rest is counted
+LATEST = float(np.finfo(np.float32).max)  # minutes; what is larger would become infinite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Cascades:
       bags: words of each post, separated by blanks, where a release gives them apart from the text; None: those of the texts.
       post: place of each post among all posts that were read, whatever is taken or cut: its row in arrays of features.
       posts: number of all posts that were read.
-      warnings: what was left out while reading, and why.
+      place: of each post in its cascade as it was read, from 0, whatever was cut: what users know a post by.
+      warnings: what was left out or mended while reading, and why.
     """
 
     name: str
@@ -70,9 +72,12 @@ class Cascades:
     bags: list[str] | None = None
     post: Int[np.ndarray, "k"] = dataclasses.field(default=None)  # type: ignore[assignment]
     posts: int = 0
+    place: Int[np.ndarray, "k"] = dataclasses.field(default=None)  # type: ignore[assignment]
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self):
+        if self.place is None:
+            object.__setattr__(self, "place", ranges(np.zeros_like(self.sizes), self.sizes))
         if self.post is None:
             object.__setattr__(self, "post", np.arange(len(self.texts), dtype=np.int32))
             object.__setattr__(self, "posts", len(self.texts))
@@ -119,6 +124,7 @@ class Cascades:
             parent=np.asarray(parent, np.int32),
             minutes=self.minutes[posts],
             post=self.post[posts],
+            place=self.place[posts],
         )
 
     def renumbered(self) -> Cascades:
@@ -154,9 +160,9 @@ def read_cascades(
     Raises:
       DataNotFound: there is no such file.
       DataError: a line that is no JSON object, a field that is missing, no label or one outside ``classes``, an id that comes
-        twice, no posts, a blank text, lists of different lengths, a parent that doesn't exist, or replies in a circle; all of
-        them are listed with file, row, column, value and fix. A reply to a post outside the cascade must hang from the source,
-        as in PHEME's file.
+        twice, no posts, a blank text, lists of different lengths, a parent that doesn't exist, replies in a circle, a time that
+        is no finite number, or one of the source that isn't 0; the first are listed with file, row, column, value and fix. A
+        reply to a post outside the cascade must hang from the source, as in PHEME's file.
     """
     source, records = read_records(pathlib.Path(path))
     whole = [record for _, record in records if not isinstance(record, DataError)]
@@ -186,14 +192,15 @@ def read_cascades(
                 f"{place} {label_column!r}: {value!r} is none of {', '.join(map(repr, classes))}; correct the row"
             )
         else:
-            event, delays = record.get("event"), record.get("delay_min", record.get("time"))
+            event, clock = record.get("event"), "delay_min" if "delay_min" in record else "time"
             builder.add(
                 str(record["id"]),
                 classes[value],
                 record["texts"],
                 record["parent"],
-                delays,
+                record.get(clock),
                 "" if event is None else str(event),
+                clock=clock,
                 place=place,
                 row=f"row {row}",
                 bags=record["bags"] if bagged else None,
@@ -221,6 +228,7 @@ class Builder:
     def __init__(self, name: str, class_names: tuple[str, ...]):
         self.name, self.class_names, self.faults = name, class_names, []
         self._rows: dict[str, str] = {}
+        self._mended: dict[str, dict[str, int]] = {}
         self._labels: list[int] = []
         self._ids: list[str] = []
         self._events: list[str] = []
@@ -239,8 +247,10 @@ class Builder:
         *,
         place: str,
         row: str = "",
+        clock: str = "delay_min",
         bags: list[str] | None = None,
         blank: bool = False,
+        mended: Mapping[str, int] | None = None,
     ) -> None:
         """Takes a cascade, or notes what is wrong with it.
 
@@ -248,8 +258,10 @@ class Builder:
           class_name: None leaves the cascade out.
           place: where it stands, for messages; ends before the quoted name of a column.
           row: how another cascade of the same id is told where this one stands.
+          clock: the column of the minutes, for messages.
           bags: see ``Cascades``; all cascades have them, or none.
           blank: whether a post other than the source may be without text.
+          mended: what was mended in it while reading -> how often; told in a warning.
         """
         try:
             if self._rows.setdefault(identity, row) != row:
@@ -258,12 +270,16 @@ class Builder:
             if class_name is None:
                 return
             checked = _texts(place, texts, blank)
-            parents, known = _parents(place, parent, len(checked)), _minutes(place, minutes, len(checked))
+            parents = _parents(place, parent, len(checked))
+            known = _minutes(f"{place} {clock!r}:", minutes, len(checked))
             if bags is not None and not (isinstance(bags, list) and [type(bag) for bag in bags] == [str] * len(checked)):
                 raise DataError(f"{place} 'bags': the words of each of the {len(checked)} posts are needed, a text a post")
         except DataError as fault:
             self.faults.append(str(fault))
             return
+        for what, times in (mended or {}).items():
+            if times:
+                self._mended.setdefault(what, {})[place.removesuffix(", column")] = times
         self._ids.append(identity)
         self._labels.append(self.class_names.index(class_name))
         self._events.append(event)
@@ -279,10 +295,10 @@ class Builder:
         Raises:
           DataError: some had faults and ``drop_broken`` isn't set; there is none (the message is ``empty``).
         """
-        told = "\n  ".join(self.faults[:SHOWN]) + (f"\n  and {len(self.faults) - SHOWN} more" if len(self.faults) > SHOWN else "")
-        count = f"{len(self.faults)} cascades can't be used" if len(self.faults) > 1 else ""
         if self.faults and not drop_broken:
-            raise DataError((f"{count}:\n  " if count else "") + told)
+            more = len(self.faults) - SHOWN
+            told = [*self.faults[:SHOWN], *([f"and {more} more; cascades.drop_broken lists them all"] if more > 0 else [])]
+            raise DataError("\n  ".join([f"{len(self.faults)} cascades can't be used:", *told] if len(self.faults) > 1 else told))
         if not self._ids:
             raise DataError(empty)
         return Cascades(
@@ -296,8 +312,16 @@ class Builder:
             parent=np.concatenate(self._parents),
             minutes=np.concatenate(self._minutes),
             bags=self._bags or None,
-            warnings=(f"{len(self.faults)} broken cascades left out:\n  {told}",) if self.faults else (),
+            warnings=tuple(self._warnings()),
         )
+
+    def _warnings(self) -> Iterator[str]:
+        """All that were left out; how much of each kind was mended, and in which files first."""
+        if self.faults:
+            yield "\n  ".join([f"{len(self.faults)} broken cascades left out:", *self.faults])
+        for what, times in self._mended.items():
+            first = ", ".join(list(times)[:3]) + (", ..." if len(times) > 3 else "")
+            yield f"mended while reading: {sum(times.values()):,} {what}, in {len(times):,} cascades: {first}"
 
 
 def _texts(place: str, texts: Any, blank: bool) -> list[str]:
@@ -345,8 +369,14 @@ def _minutes(place: str, delays: Any, posts: int) -> Float[np.ndarray, "m"]:
         return np.full(posts, np.nan, np.float32)
     if not isinstance(delays, list) or len(delays) != posts:
         got = f"{len(delays)} entries" if isinstance(delays, list) else repr(delays)
-        raise DataError(f"{place} 'delay_min': one number or null for each of the {posts} posts is needed, got {got}")
+        raise DataError(f"{place} one number or null for each of the {posts} posts is needed, got {got}")
     for j, delay in enumerate(delays):
-        if delay is not None and (isinstance(delay, bool) or not isinstance(delay, (int, float))):
-            raise DataError(f"{place} 'delay_min': post {j} has {delay!r}; a number of minutes or null is needed")
+        number = isinstance(delay, (int, float)) and not isinstance(delay, bool) and abs(delay) <= LATEST
+        if delay is not None and not number:
+            raise DataError(f"{place} post {j} has {delay!r}; a finite number of minutes is needed, null where it isn't known")
+    if delays[0]:
+        raise DataError(
+            f"{place} post 0, the source, has {delays[0]!r}, but times count from it: it has 0, or null; subtract the source's "
+            "time, in minutes"
+        )
     return np.array([np.nan if delay is None else delay for delay in delays], np.float32)

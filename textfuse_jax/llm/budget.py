@@ -17,6 +17,10 @@ BYTES_A_TOKEN = 4.0  # of English text, about; corrected by what the provider co
 MESSAGE_TOKENS = 4  # that the protocol adds to a message
 
 
+class DryRun(Exception):
+    """``config.llm.dry_run``: what would be asked was said, and there is nothing more to do."""
+
+
 class Budget:
     """A sum that is never exceeded: before a call its highest possible cost is set aside, after it what it did cost is booked.
 

@@ -28,6 +28,11 @@ class Template(NamedTuple):
     system: str
     user: str
 
+    @property
+    def takes_context(self) -> bool:
+        """Whether it shows what came before a post."""
+        return "context" in string.Template(self.user).get_identifiers()
+
 
 class Task(NamedTuple):
     """What is to be classified.
@@ -117,6 +122,24 @@ def template_of(template: str | Template) -> Template:
     return found
 
 
+def rewriting(template: str | Template) -> Template:
+    """As ``template_of``, of a template that rewrites.
+
+    Raises:
+      ValueError: it doesn't: as sent, its words would lack the post or hold a place that nothing fills.
+    """
+    made = template_of(template)
+    user, system = string.Template(made.user), string.Template(made.system)
+    used = user.get_identifiers()
+    if not user.is_valid() or "text" not in used or set(used) - {"text", "context"} or system.get_identifiers():
+        places = ", ".join(f"${name}" for name in [*system.get_identifiers(), *used]) or "none"
+        raise ValueError(
+            f"template {made.name!r} doesn't rewrite: its user message must hold $text, may hold $context, and there may be no "
+            f"other place (a dollar sign is written $$), got {places}; there are expand/1, paraphrase/1, context/1"
+        )
+    return made
+
+
 def label(
     ids: Sequence[str],
     texts: Sequence[str],
@@ -195,15 +218,15 @@ def rewrite(
     Args:
       ids, texts: of the posts.
       template: "expand/1" (semantic expansion), "paraphrase/1", or "context/1".
-      contexts: for "context/1": what came before each post, e.g. the source and the posts between.
+      contexts: for templates with ``$context``: what came before each post, e.g. the source and the posts between.
 
     Raises:
-      ValueError: lengths that differ; contexts missing where the template uses them, or given where it doesn't.
+      ValueError: as ``rewriting``; lengths that differ; contexts missing where the template uses them, or given where it doesn't.
     """
-    made = template_of(template)
+    made = rewriting(template)
     if len(ids) != len(texts) or (contexts is not None and len(contexts) != len(texts)):
         raise ValueError(f"{len(ids)} ids, {len(texts)} texts and {len(contexts or ids)} contexts must match")
-    if ("$context" in made.user) != (contexts is not None):
+    if made.takes_context != (contexts is not None):
         raise ValueError(f"template {made.name!r} {'takes no' if contexts is not None else 'needs'} contexts")
     user = string.Template(made.user)
     asked = [user.substitute(text=text, context="" if contexts is None else contexts[i]) for i, text in enumerate(texts)]

@@ -259,19 +259,7 @@ def posts_of(
     looks = posts.get("encoder")
     if looks is None:
         looks = _sentences(config, encoders, cascades.name, cascades.texts, say)
-    s = c.selection
-    try:
-        selected, facts["selection"] = select(
-            cascades,
-            looks,
-            rule=s.rule,
-            share=s.share,
-            eps=s.eps,
-            min_samples=s.min_samples,
-            seed=data_seed(config),
-        )
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    selected, facts["selection"] = select(cascades, looks, **c.selection, seed=data_seed(config))
     say("selection: " + ", ".join(f"{name} {value}" for name, value in facts["selection"].items()))
     rewritten = rewrite(config, cascades, selected, say, run)
     facts["augmentation"] = rewritten.facts
