@@ -154,8 +154,8 @@ def test_a_dry_run_leaves_no_run_and_a_run_without_answers_stops(tmp_path):
         wanted = int(np.floor(0.3 * cascades.sizes + 0.5).sum())
         assert any(f"will be asked to rewrite the selected posts: {wanted} requests: 0 from the cache" in line for line in said)
         assert said[-1] == "llm.dry_run: nothing was sent, nothing was trained"
-        with pytest.raises(experiment.USER_ERRORS, match=r"llm\.dry_run: nothing was sent"):
-            run_sweep(config, "seed=0..1", tmp_path / "sweep", say=said.append)
+        assert run_sweep(config, "seed=0..1", tmp_path / "sweep", say=said.append) == {} and server.calls == 0
+        assert said[-1] == "llm.dry_run: nothing was sent, nothing was trained"
         config.llm.dry_run = False
         with pytest.raises(experiment.ConfigError, match=rf"{wanted} of {wanted} selected posts, .* have no rewritten text"):
             experiment.run(config, tmp_path / "run", say=said.append)  # the same folder: the dry run left none in it

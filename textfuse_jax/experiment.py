@@ -43,7 +43,6 @@ USER_ERRORS = (
     ProviderError,
     CacheError,
     ReplayError,
-    DryRun,  # of a sweep; a run has no result
 )
 """Faults that a message explains better than a traceback."""
 

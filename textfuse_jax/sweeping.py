@@ -22,6 +22,7 @@ from textfuse_jax.evaluation.metrics import classification_metrics
 from textfuse_jax.evaluation.records import append_result, environment, hardware, write_json
 from textfuse_jax.evaluation.report import REFERENCES, markdown_table, rewritten
 from textfuse_jax.experiment import RunFolderError, differences, read_config
+from textfuse_jax.llm.budget import DryRun
 from textfuse_jax.training import setup
 from textfuse_jax.training.grid import check_axes, groups, parse_sweep, setting_of, summary_of, tupled, with_fields
 from textfuse_jax.training.inference import to_probabilities
@@ -48,16 +49,20 @@ def run_sweep(
       say: takes lines of progress; default prints them.
 
     Returns:
-      What stands in result.json.
+      What stands in result.json; nothing after ``llm.dry_run``.
 
     Raises:
       ConfigError: a fault in the sweep or in the config of one of its trials; told before anything is computed.
       RunFolderError: the folder holds another sweep.
       Interrupted: a signal came; the groups that are done are stored.
     """
+    say = say or (lambda line: print(line, flush=True))
     try:
         with StopSignals():
-            return _run(config, text, workdir, resume, say or (lambda line: print(line, flush=True)))
+            return _run(config, text, workdir, resume, say)
+    except DryRun as told:
+        say(str(told))
+        return {}
     except Interrupted as stop:
         raise Interrupted("stopped by a signal; the groups of trials that are done are stored") from stop
 
