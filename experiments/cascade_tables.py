@@ -45,11 +45,9 @@ def section(name: str, path: pathlib.Path) -> str:
     """Heading, what was done, table, figure and findings of one study."""
     module = importlib.import_module(f"experiments.{name}")
     newest = {line["setting"]: line for line in read_results(path)}
-    lines = []
-    for setting in (s for s in module.SETTINGS if s.name in newest):
-        line = newest[setting.name]
-        older = line["protocol"] != protocol(setting.built(), setting, line["seeds"])
-        lines.append(line | {"published": setting.published, "older": older})
+    there = [s for s in module.SETTINGS if s.name in newest]
+    keys = {s.name: protocol(s.built(), s, newest[s.name]["seeds"]) for s in there}
+    lines = [newest[s.name] | {"published": s.published, "older": older(newest[s.name], keys)} for s in there]
     missing = [s.name for s in module.SETTINGS if s.name not in newest]
     about = module.__doc__.split("\n\n")
     parts = [f"### {TITLES[name]}", about[0].strip().replace("\n", " ") + " " + about[-1].strip().replace("\n", " ")]
@@ -61,16 +59,22 @@ def section(name: str, path: pathlib.Path) -> str:
         for key in ("hardware", "commit")
     }
     seeds = sorted({line["seeds"] for line in lines})
-    older = "† measured with settings or a model that have changed since. " if any(line["older"] for line in lines) else ""
+    stale = "† measured with settings or a model that have changed since. " if any(line["older"] for line in lines) else ""
     events = ABSENT if any(line.get("folds_of") == "events" for line in lines) else ""
     parts.append(
-        f"{older}Seeds: {', '.join(map(str, seeds))}. "
+        f"{stale}Seeds: {', '.join(map(str, seeds))}. "
         "Accuracy and macro-F1: of all folds' test cascades together, mean over seeds; sd: "
         f"over folds and seeds, each with a test part of its own. {events}Intervals and p draw seeds and cascades. "
         "min: training of a setting's folds and seeds together, without reading its posts. "
         f"{told['hardware']}, commit {told['commit']}; `python -m experiments.{name}`."
     )
     return "\n\n".join(parts)
+
+
+def older(line: Line, keys: Mapping[str, str]) -> bool:
+    """Whether a line, or one that it was compared with, is of other settings than ``keys`` are digests of."""
+    of = {one["reference"]: one.get("reference_protocol") for one in (line, *line.get("others", ())) if "reference" in one}
+    return line["protocol"] != keys[line["setting"]] or any(key and key != keys.get(name) for name, key in of.items())
 
 
 def table(lines: Sequence[Line], missing: Sequence[str]) -> str:

@@ -118,3 +118,12 @@ def test_every_set_has_the_variant_tape_but_that_of_which_the_encoder_reads_noth
     config = module.get_config(variant)
     validate(config)
     assert config.name == name and bool(config.model.fusion) == ("scratch" not in variant)
+
+
+def test_a_line_is_older_where_what_it_was_compared_with_is():
+    line = {"setting": "a", "protocol": "1", "reference": "b", "reference_protocol": "2"}
+    line |= {"others": [{"reference": "c", "reference_protocol": "3"}]}
+    keys = {"a": "1", "b": "2", "c": "3"}
+    assert not cascade_tables.older(line, keys)
+    assert all(cascade_tables.older(line, keys | {name: "another"}) for name in keys)
+    assert not cascade_tables.older({"setting": "a", "protocol": "1", "reference": "b"}, keys | {"b": "another"})  # not told

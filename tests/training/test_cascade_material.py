@@ -61,12 +61,14 @@ def test_a_sweep_over_what_cascades_there_are_is_refused(field, values):
         check_axes(small(), {f"cascades.{field}": values, "data.fold": (0, 1)})
 
 
-def test_a_sweep_over_folds_reads_all_cascades():
+def test_every_fold_has_as_many_cascades_as_the_config_says():
     config = small()
-    config.data.test_rows = 10
-    check_axes(config, {"seed": (0, 1)})
-    with pytest.raises(ConfigError, match=r"config\.data\.test_rows must be 0, got 10"):
-        check_axes(config, {"data.fold": (0, 1)})
+    config.data.train_rows, config.data.test_rows = 40, 10
+    corpus = setup.load_corpus(config)
+    assert [((role & TRAIN) > 0).sum() for role in corpus.roles] == [40, 40]
+    assert [((role & TEST) > 0).sum() for role in corpus.roles] == [10, 10] == [len(corpus.test)] * 2
+    assert not ((corpus.roles & TRAIN > 0) & (corpus.roles & TEST > 0)).any()
+    assert set(corpus.members["test"]) == set(np.flatnonzero(corpus.roles[0] & TEST))
 
 
 def test_weibo_cant_be_fused():

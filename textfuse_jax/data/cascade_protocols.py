@@ -62,7 +62,7 @@ def load_cascade_corpus(config: Any, seed: int) -> CascadeCorpus:
       DataNotFound, DataError: as ``cascade_sets.load_cascades`` and ``roles_of``.
     """
     cascades, data = load_cascades(config.data, config.cascades), config.data
-    roles = roles_of(cascades, config, seed)
+    roles = _sampled(roles_of(cascades, config, seed), cascades.labels, data, seed)
     fold = max(data.fold, 0)
     if fold >= len(roles):
         raise DataError(
@@ -72,10 +72,6 @@ def load_cascade_corpus(config: Any, seed: int) -> CascadeCorpus:
     members, splits = {}, {}
     for name, role in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST)):
         mine = np.flatnonzero(roles[fold] & role)
-        rows = data[f"{name}_rows"]
-        if rows:
-            marked = Split([str(i) for i in mine], [""] * len(mine), cascades.labels[mine])
-            mine = np.array([int(i) for i in take_rows(marked, rows, seed).ids])
         members[name], splits[name] = mine, whole.take(mine)
         if not len(mine):
             raise DataError(
@@ -90,6 +86,17 @@ def load_cascade_corpus(config: Any, seed: int) -> CascadeCorpus:
         members=members,
         **splits,
     )
+
+
+def _sampled(roles: Int[np.ndarray, "f n"], labels: Int[np.ndarray, "n"], data: Any, seed: int) -> Int[np.ndarray, "f n"]:
+    """The roles of each fold with as many cascades as ``data.train_rows``, ``validation_rows`` and ``test_rows`` say; 0 = all."""
+    for name, bit in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST)):
+        for role in roles if data[f"{name}_rows"] else ():
+            mine = np.flatnonzero(role & bit)
+            marked = Split([str(i) for i in mine], [""] * len(mine), labels[mine])
+            kept = [int(i) for i in take_rows(marked, data[f"{name}_rows"], seed).ids]
+            role[np.setdiff1d(mine, kept)] &= ~bit
+    return roles
 
 
 def split_of(cascades: Cascades) -> Split:

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tokenizers
 from jaxtyping import Float, Int
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
+from textfuse_jax.bars import Progress
 from textfuse_jax.data.ragged import bounds as bounds_of
 from textfuse_jax.data.ragged import ranges
 from textfuse_jax.data.units import Breaks, find_breaks, nest
@@ -278,7 +278,7 @@ def _tracked(chunks: range, total: int, show: bool) -> Iterator[int]:
     """The chunks' starts, with a progress bar once they have taken ``_QUIET_SECONDS``."""
     rate = TextColumn("{task.fields[rate]}")
     columns = (TextColumn("tokenising"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar = Progress(*columns, transient=True, disable=not show)
     task, started, shown = bar.add_task("", total=total, rate=""), time.monotonic(), False
     try:
         for first in chunks:

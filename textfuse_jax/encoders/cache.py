@@ -28,10 +28,10 @@ import filelock
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from textfuse_jax.bars import Progress
 from textfuse_jax.in_flight import in_flight
 from textfuse_jax.segments import units_of
 from textfuse_jax.types import TokenRows, parse_tap
@@ -332,6 +332,5 @@ def _progress(shown: bool) -> Progress:
         MofNCompleteColumn(),
         _Speed(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
         disable=not shown,
     )

@@ -6,9 +6,9 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
+from textfuse_jax.bars import Progress
 from textfuse_jax.llm.types import Answer
 
 
@@ -56,5 +56,5 @@ class Bars:
 def bars(shown: bool) -> Iterator[Bars]:
     """Progress lines while entered, or none."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not shown) as progress:
+    with Progress(*columns, TimeRemainingColumn(), disable=not shown) as progress:
         yield Bars(progress)

@@ -143,12 +143,6 @@ def check_axes(config: ConfigDict, axes: Mapping[str, Sequence[Any]]) -> None:
         raise ConfigError(f'--sweep: loss.focal_gamma changes nothing unless loss.name is "focal", got {config.loss.name!r}')
     if config.parallel.engine != "jit" or config.parallel.sharding:
         raise ConfigError('--sweep divides trials over devices: config.parallel.engine must be "jit", parallel.sharding empty')
-    if "data.fold" in axes and config.data.source in CASCADES:
-        given = [name for name in ("train_rows", "validation_rows", "test_rows") if config.data[name]]
-        if given:
-            raise ConfigError(
-                f"--sweep over data.fold reads all cascades, config.data.{given[0]} must be 0, got {config.data[given[0]]}"
-            )
     if "data.fold" in axes and (config.data.source not in CASCADES or config.cascades.protocol == "folds"):
         if config.data.folds < 2:
             raise ConfigError("--sweep over data.fold needs --config.data.folds=K with K >= 2, got " + str(config.data.folds))
