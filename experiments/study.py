@@ -61,7 +61,8 @@ class Setting:
       fields: config field -> value, on top of the study's config.
       published: metric -> the paper's number for this row, and "source"; None: there is none.
       against: the setting it is compared with, an earlier one; "": the study's reference.
-      fit: a model that isn't trained by the step (``study_linear``); ``fields`` say what it reads.
+      fit: a model that isn't trained by the step (``study_linear``); ``fields`` say what it reads. Its name, or its attribute
+        ``digest``, stands for it in the setting's protocol.
       grid: points of which validation chooses one; a point with a field that the setting itself gives is left out.
     """
 
@@ -114,7 +115,7 @@ class Study:
         Of the config the fields that differ from the defaults, so that a new field leaves old lines valid; whoever changes a
         default that studies rely on raises ``DEFAULTS``. ``weights``: ``encoder_of`` the setting, where they need not be here.
         """
-        fit = setting.fit.__name__ if setting.fit else ""
+        fit = getattr(setting.fit, "digest", setting.fit.__name__) if setting.fit else ""
         told = [DEFAULTS, differences(default_config(), self.config(setting)), self.seeds, self.resample, self.against(setting)]
         told += [fit, plain(list(setting.points)), *([CHOSEN_BY] if setting.points else [])]
         told += (encoder_of(setting) if weights is None else weights).values()

@@ -18,8 +18,8 @@ from sklearn.preprocessing import StandardScaler
 
 from experiments.study_training import Outcome, calibrated
 from textfuse_jax.data.corpus import Corpus
+from textfuse_jax.evaluation import reference
 from textfuse_jax.evaluation.metrics import selection_metrics
-from textfuse_jax.evaluation.reference import tfidf_logreg
 from textfuse_jax.training import setup
 
 STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -28,11 +28,14 @@ STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
 def tfidf(config: ConfigDict, material: setup.Material) -> Outcome:
     """TF-IDF of words and word pairs with logistic regression: ``evaluation.reference``."""
-    found = tfidf_logreg(material.corpus)
+    found = reference.tfidf_logreg(material.corpus)
     classes = len(material.corpus.class_names)
     facts = {"chosen": [{"C": found["C"]}], "parameters": (found["features"] + 1) * classes}
     held, test = found["validation_probabilities"], found["test_probabilities"]
     return outcome_of(material.corpus, held, test, found["seconds"], facts)
+
+
+tfidf.digest = f"tfidf, C of {reference.STRENGTHS}"
 
 
 def encoder_logreg(config: ConfigDict, material: setup.Material) -> Outcome:

@@ -46,7 +46,9 @@ def section(name: str, path: pathlib.Path) -> str:
     for s in (s for s in module.SETTINGS if s.name in known):  # weights of an encoder need not be here to make a table
         keys[s.name] = module.STUDY.protocol(s, {k: v for k, v in known[s.name].items() if k == "encoder_fingerprint"})
     lines = [
-        line | {"published": published[setting], "latency": times.get(setting), "older": older(line, keys)}
+        line
+        | {"published": published[setting], "latency": times.get(setting)}
+        | {"older": line["protocol"] != keys[setting], "unpaired": not paired_with(line, known.get(line["reference"]), keys)}
         for setting, line in known.items()
     ]
     lines.sort(key=lambda line: order[line["setting"]])
@@ -79,10 +81,14 @@ def section(name: str, path: pathlib.Path) -> str:
     return "\n\n".join(parts)
 
 
-def older(line: Line, keys: Mapping[str, str]) -> bool:
-    """Whether a line, or that of its reference when they were compared, is of other settings than ``keys`` are digests of."""
-    other = keys.get(line["reference"], "")
-    return line["protocol"] != keys[line["setting"]] or line.get("reference_protocol", other) != other
+def paired_with(line: Line, other: Line | None, keys: Mapping[str, str]) -> bool:
+    """Whether a line was compared with the line of its reference that the table shows."""
+    if other is None:
+        return False
+    if "reference_protocol" in line:
+        return line["reference_protocol"] == other["protocol"]
+    current = [one["protocol"] == keys[one["setting"]] for one in (line, other)]
+    return current[0] == current[1]  # of a time when lines didn't tell
 
 
 def chooses(lines: Sequence[Line]) -> str:
@@ -177,7 +183,7 @@ def difference(line: Line) -> list[str]:
     """Points of accuracy over the reference, and p."""
     if line["setting"] == line["reference"]:
         return ["reference", "–"]
-    if "difference" not in line or line.get("older"):
+    if "difference" not in line or line.get("unpaired"):
         return ["–", "–"]
     low, high = (100 * x for x in line["difference_ci95"])
     return [f"{100 * line['difference']:+.2f} [{low:+.2f}, {high:+.2f}]", f"{line['p']:.3f}"]

@@ -86,7 +86,9 @@ def test_tapes_own_model_runs(tmp_path):
 
 @pytest.mark.long
 def test_folds_swept_together_test_every_cascade_once(tmp_path):
-    done = launch(*SMALL[:3], "--config.data.folds=3", "--sweep=data.fold=0..2; seed=0..1", f"--workdir={tmp_path / 's'}")
+    all_rows = [f"--config.data.{name}_rows=0" for name in ("train", "validation", "test")]
+    sweep = ["--config.data.folds=3", "--sweep=data.fold=0..2; seed=0..1", f"--workdir={tmp_path / 's'}"]
+    done = launch(*SMALL[:3], *all_rows, *sweep)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "s" / "result.json").read_text())
     assert result["trials"] == 6 and result["pooled"]["accuracy"]["n"] == 2

@@ -274,3 +274,15 @@ def test_texts_that_splits_share_are_encoded_once(tmp_path):
             np.testing.assert_allclose(found[tap].astype(np.float32), values.astype(np.float32), atol=0.02)
     assert len(list(tmp_path.glob("first-*"))) == 2 and len(list(tmp_path.glob("second-*"))) == 2
     assert len(list(tmp_path.glob("third-*"))) == 1  # alone
+
+
+def test_a_difference_is_shown_beside_the_reference_that_it_is_from():
+    keys, other = {"a": "1", "b": "2"}, {"setting": "b", "protocol": "2"}
+    line = {"setting": "a", "protocol": "1", "reference": "b", "reference_protocol": "2"}
+    assert study_tables.paired_with(line, other, keys) and not study_tables.paired_with(line, None, keys)
+    assert not study_tables.paired_with(line | {"reference_protocol": "of older settings"}, other, keys)
+    silent = {"setting": "a", "protocol": "0", "reference": "b"}  # of a time when lines didn't tell
+    assert study_tables.paired_with(silent, other | {"protocol": "0"}, keys) and not study_tables.paired_with(silent, other, keys)
+    told = {"setting": "a", "reference": "b", "difference": 0.01, "difference_ci95": [0.0, 0.02], "p": 0.04}
+    assert study_tables.difference(told) == ["+1.00 [+0.00, +2.00]", "0.040"]
+    assert study_tables.difference(told | {"unpaired": True}) == ["–", "–"]
