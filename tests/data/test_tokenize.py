@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from textfuse_jax import bars
 from textfuse_jax.data import tokenize
 from textfuse_jax.data.tokenize import encode
 
@@ -118,7 +119,7 @@ def test_chunks_join_to_the_same(monkeypatch):
 def test_progress_only_when_it_takes_long(monkeypatch):
     shown = io.StringIO()
     monkeypatch.setattr(tokenize, "_CHUNK", 1)
-    monkeypatch.setattr(tokenize, "Console", lambda stderr: Console(file=shown, force_terminal=True, width=100))
+    monkeypatch.setattr(bars, "Console", lambda stderr: Console(file=shown, force_terminal=True, width=100))
     encode(["a"] * 3, tiny.wordpiece(), max_length=8)
     assert shown.getvalue() == ""
     monkeypatch.setattr(tokenize, "_QUIET_SECONDS", -1.0)
