@@ -247,34 +247,31 @@ def run(study: Study, output: pathlib.Path, say: Callable[[str], None] = print) 
         else:
             outcomes = train_settings(config, todo, study.seeds, grids, held[0], study.measure, say)
         for setting, outcome in zip(todo, outcomes):
-            told(
-                compare(
-                    {
-                        "study": study.name,
-                        "setting": setting.name,
-                        "protocol": keys[setting.name],
-                        "fields": plain(dict(setting.fields)),
-                        "regime": regime(config),
-                        "data": {n: len(getattr(corpus, n)) for n in ("train", "validation", "test")} | {"name": corpus.name},
-                        "seeds": len(outcome.probabilities),
-                        "rows_of_each_seed_differ": resample,
-                        "validation": outcome.validation,
-                        **scores(corpus, outcome.probabilities),
-                        "strata": strata(corpus, outcome.probabilities),
-                        "reference": study.against(setting),
-                        "published": plain(dict(setting.published)) if setting.published else None,
-                        "test_split_read": "once, by the best weights on validation of each seed",
-                        "read_before": sum(line["setting"] == setting.name for line in known),
-                        "fingerprint": corpus.fingerprint(),
-                        **encoder_of(setting),
-                        "hardware": hardware(machine),
-                        "load_average": round(os.getloadavg()[0], 1),
-                        "commit": machine["git"]["commit"],
-                        "uncommitted_changes": machine["git"]["dirty"],
-                        **plain(outcome.facts),
-                    }
-                )
-            )
+            line = {
+                "study": study.name,
+                "setting": setting.name,
+                "protocol": keys[setting.name],
+                "fields": plain(dict(setting.fields)),
+                "regime": regime(config),
+                "data": {n: len(getattr(corpus, n)) for n in ("train", "validation", "test")} | {"name": corpus.name},
+                "seeds": len(outcome.probabilities),
+                "rows_of_each_seed_differ": resample,
+                "validation": outcome.validation,
+                **scores(corpus, outcome.probabilities),
+                "strata": strata(corpus, outcome.probabilities),
+                "reference": study.against(setting),
+                "published": plain(dict(setting.published)) if setting.published else None,
+                "test_split_read": "once, by the best weights on validation of each seed",
+                "read_before": sum(line["setting"] == setting.name for line in known),
+                "fingerprint": corpus.fingerprint(),
+                **encoder_of(setting),
+                "hardware": hardware(machine),
+                "load_average": round(os.getloadavg()[0], 1),
+                "commit": machine["git"]["commit"],
+                "uncommitted_changes": machine["git"]["dirty"],
+                **plain(outcome.facts),
+            }
+            told(compare(line))
 
 
 def regime(config: ConfigDict) -> str:
