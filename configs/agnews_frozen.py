@@ -1,11 +1,13 @@
-"""The same model behind a frozen MiniLM: features of its layers are extracted once, cached, then epochs take seconds.
+"""The pyramid behind a frozen MiniLM: features of its layers are extracted once, cached, then epochs take seconds.
 
     python launch.py --config=configs/agnews_frozen.py
 
-The words themselves join the graph (``model.lexical``): with them the frozen model has 0.908 on 4,000 validation rows, without
-0.903. Rates and regularisation were chosen there too. What it measures on the test split stands in docs/results.md.
+The words themselves join the units (``model.lexical``): with them the frozen model has 0.908 on 4,000 validation rows, without
+0.903. Rates and regularisation were chosen there too. There is no graph: study ``ablation`` found the same accuracy on validation
+without it (0.888 and 0.887) in two thirds of the time. What it measures on the test split stands in docs/results.md.
 
-Variants: ``:runlocal`` (seconds), ``:docstrings`` (embedded corpus), ``:scratch`` (no pretrained weights); join by commas.
+Variants: ``:graph`` (Pyramid-GNN's edges and messages), ``:runlocal`` (seconds), ``:docstrings`` (embedded corpus), ``:scratch``
+(no pretrained weights); join by commas.
 """
 
 from textfuse_jax.config import default_config, finish
@@ -13,8 +15,11 @@ from textfuse_jax.config import default_config, finish
 
 def get_config(arg=None):
     """No gradient reaches the encoder; the model behind it trains for many epochs on cached features."""
+    names = (arg or "").split(",")
     config = default_config()
     config.name = "agnews_frozen"
+    if "graph" not in names:
+        config.model.propagate, config.model.edges = "", ()
     config.encoder.mode = "cached"
     config.model.document_taps = ("02/document", "04/document", "06/document")
     config.model.lexical = "textfuse_jax.models.lexical:BagOfNgrams"
@@ -34,4 +39,4 @@ def get_config(arg=None):
     config.evaluation.published = dict(accuracy=0.913, f1_macro=0.905, auc_ovr=0.947, precision_macro=0.908)
     config.evaluation.published_data = "ag_news"
     config.evaluation.published_source = "arXiv 2511.05752 (tuned encoder)"
-    return finish(config, arg)
+    return finish(config, ",".join(n for n in names if n != "graph"))

@@ -40,7 +40,7 @@ TOLERANCE = 1e-5
 
 def model(name: str, documents: int):
     """The config of one of the three models."""
-    config = agnews_frozen.get_config()
+    config = agnews_frozen.get_config("graph")
     config.data.train_rows, config.data.validation_rows, config.data.test_rows = documents, 500, 100
     config.data.tokens_per_batch, config.data.seed = 2048, 0
     config.training.total_epochs, config.loss.consistency, config.model.lexical = EPOCHS.value, 0.0, ""

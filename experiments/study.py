@@ -187,7 +187,7 @@ def linear_rows(
 
 def frozen(train_rows: int = 4000) -> ConfigDict:
     """The config that studies on cached features change: the papers' parts on AG News, without what we joined to them."""
-    config = agnews_frozen.get_config()
+    config = agnews_frozen.get_config("graph")
     config.data.train_rows, config.data.validation_rows, config.data.seed = train_rows, 2000, 0
     config.model.document_taps, config.model.lexical = (), ""
     config.model.lexical_args = ConfigDict()

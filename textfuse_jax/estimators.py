@@ -169,7 +169,7 @@ class _TextClassifier(ClassifierMixin, BaseEstimator):
 
 
 class TextFuseClassifier(_TextClassifier):
-    """The model of a config, by default agnews_frozen.py's: graph over a frozen encoder's features and the words themselves.
+    """The model of a config, by default ``default_classifier``'s: means of a frozen encoder's layers and the words themselves.
 
     Args:
       config: a ConfigDict, a file with ``get_config()``, or None for the default.

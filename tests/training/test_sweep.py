@@ -138,7 +138,7 @@ def test_a_share_of_the_steps_is_a_run_of_its_own(setting):
 @pytest.mark.slow
 def test_a_program_goes_on_with_other_documents(corpus_file, tmp_path):
     """Behind cached features nothing is compiled for them, and trials end as those of a program of their own."""
-    config = agnews_frozen.get_config("runlocal")
+    config = agnews_frozen.get_config("graph,runlocal")
     config.data.source, config.data.path, config.encoder.cache_dir = "file", str(corpus_file), str(tmp_path)
     config.data.train_rows, config.data.seed = 24, 0
     held = [with_fields(config, {"data.seed": seed}) for seed in (0, 1)]
