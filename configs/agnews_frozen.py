@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/agnews_frozen.py
 
-The words themselves join the units (``model.lexical``): with them and a graph the frozen model has 0.908 on 4,000 validation rows,
+The words themselves join the units (``model.lexical``): with them and a graph a frozen model has 0.908 on 4,000 validation rows,
 without them 0.903. Rates and regularisation were chosen there too. There is no graph: study ``ablation`` found the same accuracy
 on validation without it (0.888 and 0.887) in two thirds of the time, and on 8,000 rows one run without it has 0.913 there. What
 it measures on the test split stands in docs/results.md.
