@@ -6,8 +6,7 @@ TAPE's model (``configs/rumor_pheme.py:tape``, which has its 50 epochs and patie
 features alone, 2 rounds of 64, mean pooling; no root enhancement, no words. No LLM was asked. The source "original" gives the
 fusions the vector that the model has already, at length 1: its rows measure what fusion and selection do by themselves, not what
 an LLM knows. "parent" gives them something new without an LLM: the embedding of the post after the one it replies to. With
-nothing selected all fusions are one. 71 rows of 5 folds, one seed; two minutes a row, four with GAT: an estimated three and a half
-hours of one core.
+nothing selected all fusions are one. 71 rows of 5 folds, one seed; two minutes a row, four with GAT: some 3.5 hours of one core.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ The model of configs/rumor_*.py: features of frozen MiniLM (Weibo: bags of chara
 model of the source's words (Weibo: characters). Folds and seeds in one program, three seeds; PHEME and Weibo, whose sets are
 large, for 10 epochs at most. Beside it a forest on the id's digits alone and one on times alone, TF-IDF with logistic regression
 on the source's words alone (Weibo: its characters), and the constant answer. "published" chooses the epoch on the test fold, as
-BiGCN, RDEA and GACL do; "clean" on an inner part.
+BiGCN, RDEA and GACL do; "clean" on an inner part. Some two hours of one core.
 """
 
 from __future__ import annotations
