@@ -89,6 +89,15 @@ def test_twitters_public_folder(tmp_path):
     for broken in ("['x', '12']->['x', '12', '0.0']\n", "['ROOT', 'ROOT', '0.0']->['x', ''12', '0.0']\n"):
         (folder / "tree" / "12.txt").write_text(broken)
         assert "12.txt, row 1" in S.cascade_set("twitter15", tmp_path, drop_broken=True).warnings[0]
+    (folder / "tree" / "12.txt").write_bytes(b"['ROOT', 'ROOT', '0.0']->['x', '12', '0.0']\n\xff\n")
+    assert "12.txt, row 2: byte 0xff is no UTF-8" in S.cascade_set("twitter15", tmp_path, drop_broken=True).warnings[0]
+    (folder / "tree" / "12.txt").write_text("['ROOT', 'ROOT', '0.0']->['x', [1], '0.0']\n['x', [1], '0.0']->[2, '3', '0.0']\n")
+    assert S.cascade_set("twitter15", tmp_path, drop_broken=True).ids == ["11", "12"]  # numbers and lists name a node as well
+    (folder / "tree" / "12.txt").write_text("['ROOT', 'ROOT', '0.0']->['x', '12', '0.0']\n")
+    (folder / "label.txt").write_text("maybe:11\n")
+    with pytest.raises(DataError, match=r"label\.txt, row 1, column 'label': 'maybe' is none of"):
+        S.cascade_set("twitter15", tmp_path, drop_broken=True)
+    (folder / "label.txt").write_text("true:11\nunverified:12\n")
     (folder / "source_tweets.txt").write_text("11\tit rains\n12 it snows\n")
     assert "'12' has no text in source_tweets.txt" in S.cascade_set("twitter15", tmp_path, drop_broken=True).warnings[0]
 
@@ -171,6 +180,8 @@ def test_weibos_public_folder(tmp_path):
     (tmp_path / "Weibo" / "5.json").write_text('[{"mid": "m1"}]')
     kept = S.cascade_set("weibo", tmp_path, drop_broken=True)
     assert kept.ids == ["3"] and "4.json is no whole JSON" in kept.warnings[0] and "5.json is no list" in kept.warnings[0]
+    (tmp_path / "Weibo" / "4.json").write_bytes(b'[{"mid": "\xff"}]')
+    assert "4.json is no whole JSON" in S.cascade_set("weibo", tmp_path, drop_broken=True).warnings[0]
 
 
 def test_a_set_that_is_not_there_says_what_would_do(tmp_path):

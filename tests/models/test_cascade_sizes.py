@@ -11,6 +11,7 @@ from configs import rumor_pheme
 from tests.data.test_cascade_rows import made
 from tests.models.fake import init
 from textfuse_jax.data.cascade_rows import cascade_batches
+from textfuse_jax.data.selection import select
 from textfuse_jax.models.node_classifier import build_node_classifier, look_up
 
 LARGE, WORDS, WIDTH = 30_000, 24, 16
@@ -38,13 +39,18 @@ def model_of(variant):
 
 
 def rows_and_posts(cascades, **options):
-    """The first batch, with what is known of its posts."""
-    posts = {name: jnp.asarray(values) for name, values in posts_of(cascades.posts).items()}
+    """The first batch, with what is known of its posts; those that DBSCAN selects are rewritten."""
+    posts = posts_of(cascades.posts)
+    selected, _ = select(cascades, posts["encoder"])
+    posts |= {"selected": selected, "augmented": posts["encoder"][:, ::-1] * selected[:, None]}
+    posts = {name: jnp.asarray(values) for name, values in posts.items()}
     return jax.tree.map(jnp.asarray, cascade_batches(cascades, None, **options).batch(0)), posts
 
 
-def test_each_size_gets_the_logits_it_has_alone():
-    cascades, model = made([1, LARGE, 2]), model_of(None)
+@pytest.mark.parametrize("variant", [None, "tape", "tape_gat"])
+def test_each_size_gets_the_logits_it_has_alone(variant):
+    """In TAPE's model too: selected, fused, passed on."""
+    cascades, model = made([1, LARGE, 2]), model_of(variant)
     rows, posts = rows_and_posts(cascades)
     params = init(model, look_up(rows, posts), train=False)
     apply = jax.jit(lambda rows: model.apply(params, look_up(rows, posts), train=False)[0])

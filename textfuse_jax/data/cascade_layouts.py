@@ -117,7 +117,7 @@ def read_tree(path: pathlib.Path) -> tuple[list[int], list[float], dict[str, int
 def _node(path: pathlib.Path, number: int, part: str) -> tuple:
     """(user, tweet, minutes) of one end of an edge."""
     try:
-        node = tuple(ast.literal_eval(part))
+        node = tuple(map(str, ast.literal_eval(part)))
         float(node[2])
     except (IndexError, ValueError, TypeError, SyntaxError) as error:
         raise DataError(f"{path.name}, row {number}: {part[:60]} has no number of minutes as its third entry") from error
@@ -218,11 +218,16 @@ def _seconds(created_at: str) -> float:
 def _json(path: pathlib.Path):
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:  # of JSON and of UTF-8
         raise DataError(f"{path} is no whole JSON ({error}); copy it again") from error
 
 
 def _lines(path: pathlib.Path) -> list[str]:
     if not path.is_file():
         raise DataError(f"{path} is missing; the set's folder needs it")
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        row, wrong = error.object[: error.start].count(b"\n") + 1, error.object[error.start]
+        raise DataError(f"{path.name}, row {row}: byte {wrong:#04x} is no UTF-8; copy the file again") from error
+    return [line for line in text.splitlines() if line.strip()]

@@ -293,9 +293,9 @@ class Builder:
         """The cascades taken.
 
         Raises:
-          DataError: some had faults and ``drop_broken`` isn't set; there is none (the message is ``empty``).
+          DataError: some had faults and ``drop_broken`` isn't set, or all had; there is none (the message is ``empty``).
         """
-        if self.faults and not drop_broken:
+        if self.faults and not (drop_broken and self._ids):
             more = len(self.faults) - SHOWN
             told = [*self.faults[:SHOWN], *([f"and {more} more; cascades.drop_broken lists them all"] if more > 0 else [])]
             raise DataError("\n  ".join([f"{len(self.faults)} cascades can't be used:", *told] if len(self.faults) > 1 else told))
