@@ -65,7 +65,7 @@ def section(name: str, path: pathlib.Path) -> str:
         f"{stale}Seeds: {', '.join(map(str, seeds))}. "
         "Accuracy and macro-F1: of all folds' test cascades together, mean over seeds; sd: "
         f"over folds and seeds, each with a test part of its own. {events}Intervals and p draw seeds and cascades. "
-        "min: training of a setting's folds and seeds together, without reading its posts, on machines that in part had other work. "
+        "min: training of a setting's folds and seeds together, without reading its posts, in part beside other work. "
         f"{told['hardware']}, commit {told['commit']}; `python -m experiments.{name}`."
     )
     return "\n\n".join(parts)
