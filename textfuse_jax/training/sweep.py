@@ -82,9 +82,14 @@ class Trials:
         weighted = loss.class_weights != "none" or loss.logit_adjustment or "loss.logit_adjustment" in self.fields
         if self.folds or weighted or self.config.encoder.mode != "cached":
             return Trials(self.config, material, self.fields, self.count, self._say)
+        other = self.reading(material)
+        other._batches = material.train_batches(self.config, rows_multiple=self.config.training.accumulate)
+        return other
+
+    def reading(self, material: Material) -> Trials:
+        """The trained trials, which read the validation split of ``material``: the same training, other held documents."""
         other = copy.copy(self)
         other.material, other._held = material, {}
-        other._batches = material.train_batches(self.config, rows_multiple=self.config.training.accumulate)
         return other
 
     def _parts(self, trial: Trial, steps: int | jax.Array = 1) -> tuple[Callable, Callable, Callable]:
