@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from experiments import study
 from experiments.study import ENCODER_ALONE, Setting, Study, frozen, main
-from experiments.study_linear import document_means, logistic, outcome_of
+from experiments.study_linear import document_means, logistic, outcome_of, vectors_of
 from experiments.study_training import Outcome, joined
 from textfuse_jax.config import default_config, runlocal
 from textfuse_jax.data.corpus import Corpus, stratified_order
@@ -170,9 +170,7 @@ def nearest(config: ConfigDict, material: setup.Material) -> Outcome:
     corpus = material.corpus
     name = pathlib.Path(config.data.path).name.removesuffix(".csv.gz")
     texts = [DESCRIPTIONS[name][label] for label in corpus.class_names]
-    encoded = setup.encode_split(config, material.encoder.tokenizer, texts)
-    anchors = setup.cached_features(config, material.encoder, {"descriptions": encoded}, print)["descriptions"][TAP]
-    anchors = np.asarray(anchors, np.float32)
+    anchors = vectors_of(config, material.encoder, "descriptions", texts, TAP)
     anchors /= np.linalg.norm(anchors, axis=1, keepdims=True)
 
     def probabilities(split: str) -> np.ndarray:

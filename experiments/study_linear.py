@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from experiments.study_training import Outcome, calibrated
 from textfuse_jax.data.corpus import Corpus
+from textfuse_jax.data.tokenize import Encoded
 from textfuse_jax.evaluation import reference
 from textfuse_jax.evaluation.metrics import selection_metrics
 from textfuse_jax.training import setup
@@ -81,6 +82,17 @@ def document_means(material: setup.Material, split: str, taps: tuple[str, ...]) 
     features, encoded = material.features.get(split, {}), material.encoded[split]
     if not taps or any(tap not in features or not tap.endswith("/document") for tap in taps):
         raise ValueError(f"document_taps must be cached taps of scale document, got {taps}; cached are {sorted(features)}")
+    return _of_documents(features, encoded, taps)
+
+
+def vectors_of(config: ConfigDict, encoder: setup.TextEncoder, name: str, texts: Sequence[str], tap: str) -> np.ndarray:
+    """A tap's document means of texts that no split has, f32 [n, d], from the cache or computed now under that name."""
+    encoded = setup.encode_split(config, encoder.tokenizer, texts)
+    features = setup.cached_features(config, encoder, {name: encoded}, print, (tap,))[name]
+    return _of_documents(features, encoded, (tap,))
+
+
+def _of_documents(features: Mapping[str, np.ndarray], encoded: Encoded, taps: Sequence[str]) -> np.ndarray:
     pieces = np.concatenate([np.asarray(features[tap], np.float32) for tap in taps], axis=1)
     owner = np.asarray(encoded.example)
     count = np.bincount(owner, minlength=encoded.examples)
