@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class Curve:
       ticks: what stands at each x; None: the numbers, on a logarithmic axis.
       published: x -> a published accuracy.
       share: whether the panels share the y axis.
+      left_out: series that the table alone shows.
     """
 
     x: Callable[[Line], float]
@@ -42,6 +43,7 @@ class Curve:
     ticks: Mapping[float, str] | None = None
     published: Mapping[float, float] | None = None
     share: bool = True
+    left_out: Collection[str] = ()
 
 
 def part(number: int, pieces: int = 1) -> Callable[[Line], str]:
@@ -62,6 +64,7 @@ CURVES = {
         lambda line: line["setting"].rsplit(", ", 1)[0].replace(", tuned", ""),
         lambda line: "frozen encoder" if line["regime"] == "cached" else "tuned encoder",
         published={rows: accuracy for rows, (accuracy, _) in data_efficiency.PUBLISHED.items()},
+        left_out=data_efficiency.CONTROLS,
     ),
     "domain_transfer": Curve(
         shots,
@@ -98,6 +101,8 @@ def curves(curve: Curve, lines: Sequence[Line]) -> Figure:
     """Accuracy along the curve's x, a panel for each of its panels."""
     panels: Panels = {}
     for line in lines:
+        if curve.series(line) in curve.left_out:
+            continue
         found = panels.setdefault(curve.panel(line), {}).setdefault(curve.series(line), [])
         found.append((curve.x(line), line["test"]["accuracy"]))
     looks = dict(log="" if curve.ticks else "x", ticks=curve.ticks, published=curve.published, share=curve.share)

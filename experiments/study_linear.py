@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from ml_collections import ConfigDict
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -85,14 +86,17 @@ def document_means(material: setup.Material, split: str, taps: tuple[str, ...]) 
     return _of_documents(features, encoded, taps)
 
 
-def vectors_of(config: ConfigDict, encoder: setup.TextEncoder, name: str, texts: Sequence[str], tap: str) -> np.ndarray:
+def vectors_of(
+    config: ConfigDict, encoder: setup.TextEncoder, name: str, texts: Sequence[str], tap: str
+) -> Float[np.ndarray, "n d"]:
     """A tap's document means of texts that no split has, f32 [n, d], from the cache or computed now under that name."""
     encoded = setup.encode_split(config, encoder.tokenizer, texts)
     features = setup.cached_features(config, encoder, {name: encoded}, print, (tap,))[name]
     return _of_documents(features, encoded, (tap,))
 
 
-def _of_documents(features: Mapping[str, np.ndarray], encoded: Encoded, taps: Sequence[str]) -> np.ndarray:
+def _of_documents(features: Mapping[str, np.ndarray], encoded: Encoded, taps: Sequence[str]) -> Float[np.ndarray, "n d"]:
+    """The taps [pieces, d] side by side, averaged over the windows of each document."""
     pieces = np.concatenate([np.asarray(features[tap], np.float32) for tap in taps], axis=1)
     owner = np.asarray(encoded.example)
     count = np.bincount(owner, minlength=encoded.examples)

@@ -96,11 +96,16 @@ def chooses(lines: Sequence[Line]) -> str:
     chose = [line for line in lines if any(line["chosen"])]
     if not chose:
         return "nothing, settings and configs say it all."
-    by = "each seed on rows of its own" if all(line["rows_of_each_seed_differ"] for line in chose) else "one seed for all"
+    by = "each seed on rows of its own" if chose[0]["rows_of_each_seed_differ"] else "one seed for all"
+    if len({line["rows_of_each_seed_differ"] for line in chose}) > 1:
+        by = "each seed on rows of its own where these differ, else one seed for all"
     rows = sorted({line["data"]["validation"] for line in chose})
     size = " to ".join(f"{n:,}" for n in dict.fromkeys((rows[0], rows[-1])))
     edge = " (`^`: at an edge of it)" * any("^" in choice(line) for line in chose)
-    return f"the point of the setting's grid{edge} with the least nll on validation ({size} rows), by {by}; –: fixed beforehand."
+    return (
+        f"the point of the setting's grid{edge} with the least nll on validation ({size} rows), by {by}; C of "
+        f"linear models by accuracy where the study doesn't choose by nll; –: fixed beforehand."
+    )
 
 
 def latencies(study: str) -> dict[str, Line]:
