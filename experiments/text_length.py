@@ -3,7 +3,7 @@
     TEXTFUSE_DATA=DIR python -m experiments.text_length [:runlocal]
 
 Accuracy on the short, the middle and the long third of each set's test documents (AG News all, else 3,000), by words. AG News is
-cut at 128 tokens. 4,000 training rows (IMDb: 3,600), 5 seeds; an estimated 23 minutes of one core, most of it
+cut at 128 tokens. 4,000 training rows (IMDb: 3,600), 5 seeds; 84 minutes of one core beside other work, most of it
 features, once. What length costs is ``experiments.length_growth``'s to say.
 """
 
