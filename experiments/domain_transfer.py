@@ -5,7 +5,7 @@
 Encoders: MiniLM as it is; tuned on 2,000 labelled rows of AG News; after a contrastive stage on their texts alone, or with their
 labels. On 20 Newsgroups, R8 and IMDb, cut at 128 tokens, their last layer's document means are frozen. Zero-shot: the class whose
 description lies nearest; few-shot: logistic regression on 8 rows a class on average, with as many for validation, drawn 5 times
-from 2,000 and 500; and on all of these, C by accuracy. 2,000 test documents; one training on AG News. Takes 38 minutes of one core
+from 2,000 and 500; and on all of these, C by accuracy. 2,000 test documents; one training on AG News. Takes 38 minutes of a core
 beside other work.
 """
 
