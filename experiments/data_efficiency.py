@@ -10,8 +10,8 @@ take a run each, ``experiments.tuned``; with 8,000 and all rows these are the ru
 Besides, a linear model on frozen means that is told what each class is about and reads 4,000 texts of the training split without
 their labels (``study_unlabelled``; nothing is chosen on validation), and parts of it with 32 rows.
 
-5 seeds; an estimated 100 minutes of one core: 30 are the contrastive stages of the last rows, 40 all rows, whose features take
-0.5 GB of disk and, a copy a seed, 3 GB of memory.
+5 seeds; some 100 minutes of one core beside other work: 30 are the contrastive stages of the last rows, 40 all rows, whose
+features take 0.5 GB of disk and, a copy a seed, 3 GB of memory.
 """
 
 from __future__ import annotations

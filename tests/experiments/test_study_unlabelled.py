@@ -70,4 +70,10 @@ def test_the_fit_reads_what_it_says(tmp_path):
     turned = dataclasses.replace(material.corpus, train=dataclasses.replace(train, labels=train.labels[::-1].copy()))
     again = make(described, labels=False)(base, dataclasses.replace(material, corpus=turned))
     np.testing.assert_array_equal(again.probabilities, mute.probabilities)
-    assert make(described).digest != make(described | {names[0]: "others"}).digest != make(described, rounds=1).digest
+    held = dataclasses.replace(material.corpus.validation, texts=train.texts[: len(material.corpus.validation)])
+    overlapping = dataclasses.replace(material, corpus=dataclasses.replace(material.corpus, validation=held))
+    assert np.abs(make(described)(base, overlapping).probabilities - both.probabilities).max() > 0, (
+        "validation texts are left out"
+    )
+    digests = {make(described | {names[0]: "others"}).digest, make(described).digest, make(described, rounds=1).digest}
+    assert len(digests) == 3
