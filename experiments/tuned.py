@@ -1,9 +1,9 @@
 """Rows of the studies' tables whose encoder is tuned: a run each, one after another, resumable, recorded as they end.
 
-    TEXTFUSE_DATA=DIR nohup python -m experiments.tuned [STUDY ...] [:runlocal] &
+    TEXTFUSE_DATA=DIR nohup python -m experiments.tuned [STUDY | "ROW" ...] [--seeds=5] [:runlocal] &
 
-Runs what isn't recorded yet, of all studies or of those named (baselines, data_efficiency, graph_benchmarks), by ``launch``'s own
-function in runs/tuned; stop it by SIGTERM and start it again, on this machine or on another. A row is appended to the study's
+Runs what isn't recorded yet, of all studies, or of the studies (baselines, data_efficiency, graph_benchmarks) and rows that are
+named, each row after the one that it is compared with, by ``launch``'s own function in runs/tuned; stop it by SIGTERM and start it again, on this machine or on another. A row is appended to the study's
 JSON lines after each seed, with all the seeds there are by then, and regime "tuned". The lists are in the order in which results
 are wanted: 8,000 rows of AG News (24 minutes a run on 2 cores for two passes a step), the text-graph sets, few rows, all rows of
 AG News (49 minutes a run). The whole list takes days on 2 idle cores.
@@ -11,7 +11,9 @@ AG News (49 minutes a run). The whole list takes days on 2 idle cores.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import difflib
 import hashlib
 import importlib
 import json
@@ -19,7 +21,7 @@ import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -246,15 +248,36 @@ def names_of(study: str) -> list[str]:
     return [row.name for row in ROWS if row.study == study]
 
 
+def chosen(names: Sequence[str]) -> list[Row]:
+    """The rows that studies' and rows' names ask for, and those that they are compared with, in the order of ``ROWS``.
+
+    Raises:
+      ValueError: a name that is neither; the near ones are told.
+    """
+    known = {row.study for row in ROWS} | {row.name for row in ROWS}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 3) or sorted({row.study for row in ROWS})
+            raise ValueError(f"{name!r} has no tuned rows; there are {', '.join(near)}")
+    asked = [row for row in ROWS if not names or row.study in names or row.name in names]
+    wanted = {(row.study, name) for row in asked for name in (row.name, row.against)}
+    return [row for row in ROWS if (row.study, row.name) in wanted]
+
+
 def main(arguments: list[str]) -> int:
     """Runs and records; returns the exit code."""
-    names = [argument for argument in arguments if argument.lstrip(":") != "runlocal"]
-    known = sorted({row.study for row in ROWS})
-    if wrong := [name for name in names if name not in known]:
-        print(f"error: {wrong[0]!r} has no tuned rows; there are {', '.join(known)}", file=sys.stderr)
+    parser = argparse.ArgumentParser(prog="python -m experiments.tuned")
+    parser.add_argument("names", nargs="*", metavar="STUDY | ROW")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="runs of each row, first one of every row")
+    told = parser.parse_args(arguments)
+    names = [name for name in told.names if name.lstrip(":") != "runlocal"]
+    try:
+        mine, seeds = chosen(names), told.seeds
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    mine, seeds = [row for row in ROWS if not names or row.study in names], SEEDS
-    if len(names) < len(arguments):  # a row and what it is compared with, anew
+    small = len(names) < len(told.names)
+    if small:  # a row and what it is compared with, anew
         mine, seeds = [dataclasses.replace(row, small=True) for row in mine[:2]], 1
         for row in mine:
             results_of(row).unlink(missing_ok=True)

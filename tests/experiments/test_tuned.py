@@ -33,6 +33,13 @@ def test_rows_of_two_studies_share_their_runs():
     assert len(set(folders.values())) == len(folders) - 4
 
 
+def test_a_row_that_is_named_brings_what_it_is_compared_with():
+    assert [row.name for row in tuned.chosen(["attention-hybrid pooling, tuned"])] == [tuned.MEAN, "attention-hybrid pooling, tuned"]
+    both = [row.name for row in tuned.chosen(["r8, whole method, tuned", "graph_benchmarks"])]
+    assert both == [row.name for row in tuned.ROWS if row.study == "graph_benchmarks"]
+    assert tuned.chosen([]) == tuned.ROWS
+
+
 @pytest.mark.slow
 def test_a_row_is_run_recorded_and_not_run_again(tmp_path, monkeypatch, capsys):
     path = write_corpus(tmp_path / "corpus.csv")
@@ -68,7 +75,9 @@ def test_a_row_is_run_recorded_and_not_run_again(tmp_path, monkeypatch, capsys):
     assert lines[-1]["seeds"] == 3 and lines[-1]["test"]["accuracy"][:2] == pytest.approx(accuracy)
     capsys.readouterr()
     assert tuned.main(["baselines"]) == 0 and len(read_results(tmp_path / "RESULTS" / "baselines.jsonl")) == len(lines) == 6
+    assert tuned.main(["tiny, tuned", "--seeds=2"]) == 0 and len(finished) == 6
     assert tuned.main(["ablation"]) == 2 and "no tuned rows" in capsys.readouterr().err
+    assert tuned.main(["tiny tuned"]) == 2 and "tiny, tuned" in capsys.readouterr().err
     assert "tiny, tuned" in study_tables.table(lines, ["absent"]) and "not measured" in study_tables.table(lines, ["absent"])
 
 
