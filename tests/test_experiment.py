@@ -157,6 +157,22 @@ def test_several_labels_and_windows_from_training_to_prediction(corpus, tmp_path
     np.testing.assert_allclose(Predictor(tmp_path / "run").probabilities(texts), run.probabilities, atol=5e-3)
 
 
+def test_trained_on_first_windows_tested_on_all(corpus, tmp_path):
+    config = small_config(corpus, long_documents="windows", train_windows=1)
+    material = setup.prepare(config, setup.load_corpus(config), quiet)
+    assert (
+        len(material.encoded["train"])
+        == len(material.corpus.train)
+        < len(setup.encode_split(config, material.encoder.tokenizer, material.corpus.train.texts))
+    )
+    assert len(material.encoded["test"]) > len(material.corpus.test)
+    result = experiment.run(config, tmp_path / "run", say=quiet)
+    assert result["data"]["train"] == len(material.corpus.train) and np.isfinite(result["test"]["nll"])
+    config.encoder.mode = "cached"
+    with pytest.raises(experiment.ConfigError, match="train_windows must be 0 unless"):
+        experiment.run(config, tmp_path / "cached", say=quiet)
+
+
 def test_frozen_layers_and_class_weights_train(corpus, tmp_path):
     config = small_config(corpus)
     config.encoder.tuned_from, config.loss.class_weights, config.loss.name = 1, "balanced", "focal"

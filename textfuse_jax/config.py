@@ -44,6 +44,7 @@ def default_config() -> ConfigDict:
     data.max_length = 128  # tokens a document (or window), [CLS] and [SEP] counted
     data.long_documents = "truncate"  # truncate | windows
     data.window_stride = 64  # tokens from one window's start to the next, where no sentence ends
+    data.train_windows = 0  # of a training document its first so many windows are trained on; 0 = all, as held-out ones are read
     data.phrase_length = 8  # longest phrase, tokens
     data.row_lengths = (128,)  # rows a document may be packed into; each is one compiled shape
     data.tokens_per_batch = 2048  # over all devices; rows a batch = tokens_per_batch // row length
@@ -383,6 +384,13 @@ def _encoder(config: ConfigDict, need: _Need) -> None:
     need("encoder.mode", e.checkpoint != "scratch" or e.mode == "tuned", '"tuned" from scratch: random weights are no features')
     need.positive("encoder.tuned_from", least=0)
     need.share("encoder.dropout", "encoder.attention_dropout")
+    whole = config.data.long_documents == "windows" and e.mode != "cached"
+    need.positive("data.train_windows", least=0)
+    need(
+        "data.train_windows",
+        whole or not config.data.train_windows,
+        '0 unless data.long_documents is "windows" and encoder.mode "tuned" or "frozen"; cached features are of whole documents',
+    )
 
 
 def _model(config: ConfigDict, need: _Need) -> None:

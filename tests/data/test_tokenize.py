@@ -94,6 +94,20 @@ def test_windows_miss_nothing(texts, max_length, stride):
         assert found == expected
 
 
+def test_first_windows_share_their_documents_weight():
+    texts = ["The cat sat on a mat. " * 9, "a dog", "The dog ran. " * 5]
+    whole = encode(texts, tiny.wordpiece(), max_length=20, long_documents="windows", window_stride=12)
+    assert np.bincount(whole.example).min() == 1 < np.bincount(whole.example).max()
+    for most in (1, 2, 100):
+        some = whole.first_windows(most)
+        assert np.bincount(some.example).tolist() == np.minimum(np.bincount(whole.example), most).tolist()
+        assert np.bincount(some.example, some.weight) == pytest.approx(1) and some.examples == 3
+    once = whole.first_windows(1)
+    first = [int(np.flatnonzero(whole.example == i)[0]) for i in range(3)]
+    assert [once.unit_text(i, "document", texts) for i in range(3)] == [whole.unit_text(i, "document", texts) for i in first]
+    assert whole.first_windows(100).tokens.tolist() == whole.tokens.tolist()
+
+
 def test_take_keeps_pieces_whole():
     texts = ["the cat sat on a mat, and the dog ran.", "", "a dog", "The old house. The new house, red and small and good."]
     encoded = encode(texts, tiny.wordpiece(), max_length=32)

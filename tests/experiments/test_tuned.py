@@ -34,7 +34,10 @@ def test_rows_of_two_studies_share_their_runs():
 
 
 def test_a_row_that_is_named_brings_what_it_is_compared_with():
-    assert [row.name for row in tuned.chosen(["attention-hybrid pooling, tuned"])] == [tuned.MEAN, "attention-hybrid pooling, tuned"]
+    assert [row.name for row in tuned.chosen(["attention-hybrid pooling, tuned"])] == [
+        tuned.MEAN,
+        "attention-hybrid pooling, tuned",
+    ]
     both = [row.name for row in tuned.chosen(["r8, whole method, tuned", "graph_benchmarks"])]
     assert both == [row.name for row in tuned.ROWS if row.study == "graph_benchmarks"]
     assert tuned.chosen([]) == tuned.ROWS

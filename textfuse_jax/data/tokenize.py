@@ -84,6 +84,12 @@ class Encoded:
             weight=self.weight[pieces],
         )
 
+    def first_windows(self, most: int) -> Encoded:
+        """The first ``most`` pieces of each document, which share its weight."""
+        place = np.arange(len(self)) - np.searchsorted(self.example, self.example)
+        kept = self.take(np.flatnonzero(place < most))
+        return dataclasses.replace(kept, weight=(1 / np.bincount(kept.example))[kept.example].astype(np.float32))
+
     def unit_text(self, piece: int, scale: str, texts: Sequence[str]) -> list[str]:
         """What each unit of a piece reads, out of the texts that were encoded; "" for special tokens."""
         text, (first, last) = texts[self.example[piece]], self.bounds[piece : piece + 2]

@@ -196,6 +196,8 @@ def prepare(
     encoder = load_text_encoder(config, corpus.train.texts)
     splits = {"train": corpus.train, "validation": corpus.validation, "test": corpus.test}
     encoded = {name: encode_split(config, encoder.tokenizer, split.texts) for name, split in splits.items()}
+    if config.data.train_windows:
+        encoded["train"] = encoded["train"].first_windows(config.data.train_windows)
     encoder = contrastive.stage(config, encoder, deepest(config), encoded["train"], corpus.train.labels, workdir, stop, say)
     features = {}
     if config.encoder.mode == "cached":
