@@ -3,11 +3,11 @@
     TEXTFUSE_DATA=DIR nohup python -m experiments.tuned [STUDY | "ROW" ...] [--seeds=5] [:runlocal] &
 
 Runs what isn't recorded yet, of all studies, or of the studies (baselines, data_efficiency, graph_benchmarks) and rows that are
-named, each row after the one that it is compared with, by ``launch``'s own function in runs/tuned; stop it by SIGTERM and start it
-again, on this machine or on another. A row is appended to the study's JSON lines after each seed, with all the seeds there are by
-then, and regime "tuned". The lists are in the order in which results are wanted: 8,000 rows of AG News (23 minutes a run on one
-core of a Xeon for two passes a step), the text-graph sets (30 to 60 minutes a run), few rows, all rows of AG News. The whole list
-takes days on 2 idle cores.
+named, each row after the one that it is compared with, by ``launch``'s own function in runs/tuned; stop it by SIGTERM and start
+it again, on this machine or on another. A row is appended to the study's JSON lines after each seed, with all the seeds there are
+by then, and regime "tuned". The lists are in the order in which results are wanted: 8,000 rows of AG News (23 minutes a run on
+one core of a Xeon for two passes a step), the text-graph sets (30 to 60 minutes a run), few rows, all rows of AG News. The whole
+list takes days on 2 idle cores.
 """
 
 from __future__ import annotations
