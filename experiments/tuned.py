@@ -111,11 +111,11 @@ def _main_table(fields: Mapping[str, Any], end: str = "") -> list[Row]:
 
 
 def _benchmarks(name: str) -> list[Row]:
-    config, against = f"graph_benchmarks:{name}", f"{name}, encoder alone, tuned"
+    config, whole = f"graph_benchmarks:{name}", f"{name}, whole method, tuned"
     bert = {"accuracy": PUBLISHED[name]["BERT"], "source": "BERT, tuned"} if "BERT" in PUBLISHED[name] else None
-    return [
-        Row("graph_benchmarks", against, config, {**ALONE, "model.lexical": ""}, against, bert),
-        Row("graph_benchmarks", f"{name}, whole method, tuned", config, {}, against, published(name)),
+    return [  # the whole method first: where there is time for one run, it is the one that is wanted
+        Row("graph_benchmarks", whole, config, {}, whole, published(name)),
+        Row("graph_benchmarks", f"{name}, encoder alone, tuned", config, {**ALONE, "model.lexical": ""}, whole, bert),
     ]
 
 
