@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from configs.graph_benchmarks import TREC_LABEL
 from experiments.study import ENCODER_ALONE, OURS, Setting, Study, frozen, linear_rows, main
 
 MODELS = {"encoder alone": ENCODER_ALONE, "Pyramid-GNN": {}, "Pyramid-GNN, taps and words": OURS}
@@ -60,6 +61,8 @@ def settings(name: str) -> list[Setting]:
         "data.row_lengths": (128,) if name in SHORT else (256,),
         "training.total_epochs": EPOCHS.get(name, 8),
     }
+    if name == "trec":
+        fields["data.text_remove"] = TREC_LABEL
     against = f"{name}, encoder alone"
     trained = [
         Setting(f"{name}, {model}", fields | parts, published(name) if model == "Pyramid-GNN" else None, against)

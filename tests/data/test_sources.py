@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from configs.graph_benchmarks import TREC_LABEL
 from textfuse_jax.data import ag_news
 from textfuse_jax.data.corpus import DataError, DataNotFound
 from textfuse_jax.data.sources import load
@@ -23,14 +24,14 @@ def write(path, rows, header="text,label"):
 
 
 def rows(n, start=0):
-    """Texts that say their class: "even 4", label even."""
-    return [f"{name} {i},{name}" for i in range(start, start + n) for name in [("even", "odd")[i % 2]]]
+    """Texts that say their class: "an even 4", label even."""
+    return [f"an {name} {i},{name}" for i in range(start, start + n) for name in [("even", "odd")[i % 2]]]
 
 
 def right(corpus):
     """Whether every label is that of its text."""
     splits = (corpus.train, corpus.validation, corpus.test)
-    return all(corpus.class_names[k] == text.split()[0] for s in splits for text, k in zip(s.texts, s.labels))
+    return all(corpus.class_names[k] == text.split()[1] for s in splits for text, k in zip(s.texts, s.labels))
 
 
 def test_one_file_is_split_from_the_seed(tmp_path):
@@ -86,7 +87,7 @@ def test_train_rows_are_nested_and_apart_from_validation(tmp_path):
 
 def test_empty_and_overlapping_texts_are_dropped_counted_and_listed_and_no_label_shifts(tmp_path):
     train = rows(30)
-    train[3:3] = [",odd", "  ,even", "EVEN 100!,even", "odd 7,even"]
+    train[3:3] = [",odd", "  ,even", "AN EVEN 100!,even", "an odd 7,even"]
     corpus = load(
         dict(
             source="file",
@@ -107,7 +108,7 @@ def test_empty_and_overlapping_texts_are_dropped_counted_and_listed_and_no_label
     )
     assert len(corpus.train) + len(corpus.validation) + ("held out in train.csv" in "".join(rest)) == 31
     pairs = dict(zip(corpus.train.ids, zip(corpus.train.texts, corpus.train.labels)))
-    assert all(corpus.class_names[k] == text.split()[0] for name, (text, k) in pairs.items() if name != "8")
+    assert all(corpus.class_names[k] == text.split()[1] for name, (text, k) in pairs.items() if name != "8")
     kept = load(
         dict(
             source="file",
@@ -237,3 +238,33 @@ def test_real_movie_reviews_and_goemotions(real_data):
     assert emotions.multi_label and len(emotions.class_names) == 28
     counts = dict(zip(emotions.class_names, emotions.test.labels.sum(0).astype(int)))
     assert (counts["admiration"], counts["grief"], counts["neutral"]) == (504, 6, 1787)
+
+
+def test_a_label_left_before_each_text_is_told_and_can_be_taken_out(tmp_path):
+    fine = {"even": ("two", "four"), "odd": ("one", "three")}
+    leaking = [f"{fine[name][i % 4 // 2]} how {name} is {i},{name}" for i in range(100) for name in [("even", "odd")[i % 2]]]
+    path = write(tmp_path / "t.csv", leaking)
+    corpus = load(dict(source="file", path=path))
+    assert len(corpus.warnings) == 1 and "first word of a text alone tells its class in 100%" in corpus.warnings[0]
+    assert r"config.data.text_remove='^\S+ '" in corpus.warnings[0]
+    mended = load(dict(source="file", path=path, text_remove=r"^\S+ "))
+    assert not mended.warnings and all(text.startswith("how ") for text in mended.train.texts + mended.test.texts)
+    assert mended.train.ids == corpus.train.ids and mended.train.labels.tolist() == corpus.train.labels.tolist()
+    with pytest.raises(DataError, match="matches none of 100 texts"):
+        load(dict(source="file", path=path, text_remove="^zzz"))
+    with pytest.raises(DataError, match="no regular expression"):
+        load(dict(source="file", path=path, text_remove="("))
+
+
+def test_first_words_that_many_classes_share_are_no_labels(tmp_path):
+    path = write(tmp_path / "t.csv", [f"w{i} says {name},{name}" for i in range(100) for name in [("even", "odd")[i % 2]]])
+    assert not load(dict(source="file", path=path)).warnings  # a word of its own before each text tells nothing
+
+
+def test_trec_keeps_its_fine_labels_before_its_questions(real_data):
+    config = ConfigDict(dict(source="file", root=str(real_data), path="trec.csv.gz", split_column="split"))
+    assert any("first word of a text alone tells its class" in warning for warning in load(config).warnings)
+    config.text_remove = TREC_LABEL
+    questions = load(config)
+    assert not any("first word" in warning for warning in questions.warnings)
+    assert {text.split()[0] for text in questions.test.texts} >= {"What", "How", "Who"}

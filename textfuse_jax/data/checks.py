@@ -2,12 +2,14 @@
 
 Errors: no rows, one class only, a label that isn't among the class names, a label of validation or test that no
 training row has. Warnings: empty text (row dropped), a training text that is also in validation or test (training row
-dropped unless told otherwise), one training text under different labels (kept), a class without training rows (kept).
+dropped unless told otherwise), one training text under different labels (kept), a class without training rows (kept),
+first words that tell the class (kept).
 Rows are only ever dropped whole, so a label stays with its text.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import difflib
 import re
@@ -106,6 +108,45 @@ def note_contradictions(raw: Raw, warnings: list[str]) -> None:
         what = f"with the text of an earlier row under another label kept (the first: row {raw.rows[before]} is "
         what += f"{_name(raw.labels[before])}, row {raw.rows[odd[0]]} is {_name(raw.labels[odd[0]])})"
         warnings.append(_listed(raw, odd, what, f"Correct column {raw.label_column!r} or delete one of them."))
+
+
+def note_leading_labels(raw: Raw, warnings: list[str]) -> None:
+    """Warns where the first word of a text alone tells its class, as where a finer label was left standing before each text.
+
+    Told where the most frequent class of each first word is right of 90 % of the texts (TREC with its fine labels 94 %, other
+    sets at most 64 %), though the most frequent of all is not of 80 %. Words that stand before one text alone count as wrong.
+    """
+    classes = collections.defaultdict(collections.Counter)
+    for text, labels in zip(raw.texts, raw.labels):
+        if len(labels) == 1:
+            classes[text.split(maxsplit=1)[0] if text.strip() else ""][labels[0]] += 1
+    n = sum(found.total() for found in classes.values())
+    often = sum(found.most_common(1)[0][1] for found in classes.values() if found.total() > 1)
+    most = max(sum(classes.values(), collections.Counter()).values(), default=0)
+    if n >= 50 and often >= 0.9 * n and most < 0.8 * n:
+        word, found = max(classes.items(), key=lambda one: one[1].total())
+        warnings.append(
+            f"{raw.source}, column {raw.text_column!r}: the first word of a text alone tells its class in {often / n:.0%} of "
+            f"{n:,} rows ({word!r}: {found.most_common(1)[0][0]}), as if a label stood there; take it out by "
+            r"config.data.text_remove='^\S+ '"
+        )
+
+
+def without(raw: Raw, pattern: str) -> Raw:
+    """The rows without what a regular expression matches in their texts.
+
+    Raises:
+      DataError: it is no regular expression, or matches nothing.
+    """
+    try:
+        texts = [re.sub(pattern, "", text) for text in raw.texts]
+    except re.error as error:
+        raise DataError(f"config.data.text_remove is no regular expression ({error}), got {pattern!r}") from error
+    if raw.texts and texts == raw.texts:
+        raise DataError(
+            f"config.data.text_remove={pattern!r} matches none of {len(texts):,} texts of {raw.source}; leave it empty"
+        )
+    return dataclasses.replace(raw, texts=texts)
 
 
 def class_names_of(raw: Raw) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ from textfuse_jax.data.checks import (
     drop_overlap,
     encode,
     note_contradictions,
+    note_leading_labels,
+    without,
 )
 from textfuse_jax.data.corpus import Corpus, DataError, Split, held_count, oversampled, stratified_split, take_rows, thinned
 from textfuse_jax.data.tabular import Table, read_table, to_raw
@@ -29,6 +31,7 @@ FIELDS: dict[str, Any] = dict(
     validation_path="",  # "" = split_column, or stratified from the training rows
     test_path="",  # "" = split_column, or stratified from the rows
     text_columns=("text",),  # joined by a space
+    text_remove="",  # regular expression: what of a data set's texts is no part of them, e.g. "^[A-Z]+: " a label before each
     label_column="label",
     label_separator="",  # e.g. ";": several labels a document, multi-label
     split_column="",  # a column that says train, validation (valid, val, dev) or test
@@ -112,6 +115,7 @@ def _split(
 
     train = parts["train"]
     note_contradictions(train, warnings)
+    note_leading_labels(train, warnings)
     if "test" in parts:
         test = parts["test"]
         train = drop_overlap(train, test, field["drop_overlap"], warnings)
@@ -194,7 +198,8 @@ def _by_column(table: Table, column: str) -> dict[str, Table]:
 
 
 def _raw(table: Table, field: dict) -> Raw:
-    return to_raw(table, tuple(field["text_columns"]), field["label_column"], field["label_separator"])
+    raw = to_raw(table, tuple(field["text_columns"]), field["label_column"], field["label_separator"])
+    return without(raw, field["text_remove"]) if field["text_remove"] else raw
 
 
 def _root(field: dict) -> pathlib.Path | None:
