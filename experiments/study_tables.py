@@ -129,6 +129,7 @@ def table(lines: list[Line], missing: Sequence[str] = ()) -> str:
     """Two tables of the same rows: accuracy, difference from the reference, published; then other metrics and costs."""
     graphs, topics = (any(fact in line for line in lines) for fact in ("edges_a_node", "same_topic"))
     uneven = any(line["fields"].get("data.imbalance", 1) > 1 for line in lines)
+    several = len({line["reference"] for line in lines}) > 1
     first: dict[str, Callable[[Line], str]] = {
         "setting": lambda line: named(line) + (f" ({line['diverged']} of {line['seeds']} diverged)" if line["diverged"] else ""),
         "regime": lambda line: line["regime"],
@@ -137,7 +138,7 @@ def table(lines: list[Line], missing: Sequence[str] = ()) -> str:
         "accuracy, mean ± sd": lambda line: spread(line["test"]["accuracy"]),
         "95 %": lambda line: "[{:.3f}, {:.3f}]".format(*line["accuracy_ci95"]),
         "macro-F1": lambda line: spread(line["test"]["f1_macro"]),
-        "difference, points [95 %]": lambda line: difference(line)[0],
+        "difference, points [95 %]": lambda line: difference(line, several)[0],
         "p": lambda line: difference(line)[1],
         "published": lambda line: told(line["published"]),
     }
@@ -184,14 +185,15 @@ def named(line: Line) -> str:
     return line["setting"] + " †" * line.get("older", False)
 
 
-def difference(line: Line) -> list[str]:
-    """Points of accuracy over the reference, and p."""
+def difference(line: Line, named: bool = False) -> list[str]:
+    """Points of accuracy over the reference, which is named where a table has several, and p."""
     if line["setting"] == line["reference"]:
         return ["reference", "–"]
     if "difference" not in line or line.get("unpaired"):
         return ["–", "–"]
     low, high = (100 * x for x in line["difference_ci95"])
-    return [f"{100 * line['difference']:+.2f} [{low:+.2f}, {high:+.2f}]", f"{line['p']:.3f}"]
+    points = f"{100 * line['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
+    return [points + f" from {line['reference']}" * named, f"{line['p']:.3f}"]
 
 
 def choice(line: Line) -> str:

@@ -285,4 +285,5 @@ def test_a_difference_is_shown_beside_the_reference_that_it_is_from():
     assert study_tables.paired_with(silent, other | {"protocol": "0"}, keys) and not study_tables.paired_with(silent, other, keys)
     told = {"setting": "a", "reference": "b", "difference": 0.01, "difference_ci95": [0.0, 0.02], "p": 0.04}
     assert study_tables.difference(told) == ["+1.00 [+0.00, +2.00]", "0.040"]
+    assert study_tables.difference(told, named=True)[0] == f"+1.00 [+0.00, +2.00] from {told['reference']}"
     assert study_tables.difference(told | {"unpaired": True}) == ["–", "–"]
