@@ -11,15 +11,18 @@ stands in the ablation. An hour of one core, by its first four rows.
 
 from __future__ import annotations
 
-from experiments.study import ATTENTION, Setting, Study, frozen, main
+from experiments.study import ATTENTION, Setting, Study, frozen, main, rates
 
 DOCUMENTS = 16_000
 """That every trial is trained on, the same ones again where there are fewer."""
+GRID = rates(values=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2))
+"""Lower rates than other studies try: wide models want them."""
 SETTINGS = [
     Setting(
         f"width {width}, {rows:,} rows",
         ATTENTION | {"model.width": width, "data.train_rows": rows, "training.total_epochs": DOCUMENTS // rows},
         against=f"width 512, {rows:,} rows",
+        grid=GRID,
     )
     for rows in (1000, 4000, 16000)
     for width in (512, 64, 128, 256, 768, 1024)
