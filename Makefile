@@ -13,7 +13,7 @@ export TEXTFUSE_DATA ?= $(abspath ../shared/data)
 endif
 
 STUDIES ?= ablation pooling_share learning_rate imbalance data_efficiency hidden_size graph_construction baselines text_length \
-  length_growth graph_benchmarks domain_transfer backbone latency tuned
+  length_growth graph_benchmarks domain_transfer backbone latency sample_graphs tuned
 
 .PHONY: demo install install-dev test test-long lint studies results clean
 

@@ -43,9 +43,12 @@ def extras(name: str, lines: Sequence[Line]) -> list[str]:
 def samples(name: str, lines: Sequence[Line]) -> list[str]:
     """The sample graphs of a study's lines, drawn: the first setting of each kind of edges and nodes. Older lines of models with
     self-attention kept the share of its outputs, in which every unit is a mixture already: not drawn."""
-    found, seen = [], set()
+    found, seen, record = [], set(), HERE / "results" / "sample_graphs.jsonl"
+    known = read_results(record) if record.exists() else []
+    drawn = {one["setting"]: one["sample_graph"] for one in known if one["study"] == name}
     for line in lines:
-        graph, kinds = line.get("sample_graph"), (str(line["fields"].get("model.edges")), str(line["fields"].get("model.nodes")))
+        graph = drawn.get(line["setting"], line.get("sample_graph"))
+        kinds = tuple(str(line["fields"].get(f"model.{field}")) for field in ("edges", "nodes", "edge_tap"))
         attends = name in ATTENTION
         if attends:
             kinds = (line["setting"],)
@@ -58,11 +61,11 @@ def samples(name: str, lines: Sequence[Line]) -> list[str]:
         none = np.zeros(0, int)
         cut = DocumentGraph(**parts | ({"senders": none, "receivers": none, "weight": none} if attends else {"beta": None}))
         share, scales = graph.get("share") or "pool/beta", tuple(graph["scales"])
-        drawn = draw_document_graph(
+        figure = draw_document_graph(
             graph["texts"], cut, title=line["setting"], label=graph["label"], level_names=scales, share=share
         )
         path = FIGURES / f"study_{name}_graph_{len(seen)}.png"
-        figures.save(drawn, path)
+        figures.save(figure, path)
         what = ATTENDS[share] if attends else "Graph of one text"
         found.append(f"![{what}: {line['setting']}](figures/{path.name})")
     return found

@@ -1,0 +1,83 @@
+"""Graphs of a text of our own as trained models see it: each kind of edges and nodes, and where attention-hybrid pooling looks.
+
+    TEXTFUSE_DATA=DIR python -m experiments.sample_graphs [:runlocal]
+
+Rows of data sets aren't ours to pass on, so the text is one of ``study_graphs.SAMPLES``. A seed of each row that is drawn is
+trained as its study trains it, at the rate that its recorded line chose; the test split isn't read. About 5 minutes of one core.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.study import RESULTS, WORK, Setting, Study
+from experiments.study_extras import ATTENTION
+from experiments.study_graphs import sample_graphs
+from experiments.study_training import Materials
+from textfuse_jax.evaluation.records import append_result, environment, hardware, read_results
+from textfuse_jax.training import sweep
+from textfuse_jax.training.grid import with_fields
+
+STUDIES = ("graph_construction", "baselines")
+
+
+def wanted(study: Study) -> list[Setting]:
+    """The rows that are drawn: one of each kind of edges and nodes, or those whose pooling is looked at."""
+    if study.name in ATTENTION:
+        return [setting for setting in study.settings if setting.name in ATTENTION[study.name]]
+    found: dict[str, Setting] = {}
+    for setting in study.settings:
+        model = study.config(setting).model
+        if not setting.fit and model.edges and model.propagate.endswith("GCN"):
+            found.setdefault(repr((model.edges, model.nodes, bool(model.edge_tap))), setting)
+    return list(found.values())
+
+
+def chosen(study: str, setting: str) -> dict[str, Any]:
+    """The point of the grid that the newest line of a row chose.
+
+    Raises:
+      ValueError: the row isn't recorded.
+    """
+    path = RESULTS / f"{study}.jsonl"
+    lines = [line for line in (read_results(path) if path.exists() else []) if line["setting"] == setting]
+    if not lines:
+        raise ValueError(f"{path.name} has no line of {setting!r}; run python -m experiments.{study} first")
+    return dict(lines[-1]["chosen"][0])
+
+
+def main(arguments: Sequence[str]) -> None:
+    """A line a row."""
+    if [argument.lstrip(":") for argument in arguments] not in ([], ["runlocal"]):
+        raise SystemExit("usage: python -m experiments.sample_graphs [:runlocal]")
+    machine = environment()
+    for name in STUDIES:
+        study: Study = importlib.import_module(f"experiments.{name}").STUDY
+        settings, output = wanted(study), RESULTS
+        points = [chosen(name, setting.name) for setting in settings]
+        if arguments:
+            study = dataclasses.replace(study, settings=settings[:2]).small()
+            settings, output = study.settings, WORK / "local"
+        configs = [with_fields(study.config(setting), point) for setting, point in zip(settings, points)]
+        materials = Materials(configs, print, kept=1)
+        for setting, config in zip(settings, configs):
+            config.data.seed = max(config.data.seed, 0)
+            program = sweep.Trials(config, materials(config), ["seed"], 1, print)
+            program.run([{"seed": 0}])
+            record = {
+                "study": name,
+                "setting": setting.name,
+                "sample_graph": sample_graphs(program)[0],
+                "hardware": hardware(machine),
+                "commit": machine["git"]["commit"],
+                "uncommitted_changes": machine["git"]["dirty"],
+            }
+            append_result(output / "sample_graphs.jsonl", record)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
