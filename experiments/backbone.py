@@ -11,8 +11,9 @@ layers. 4,000 training rows of AG News, 5 seeds; an estimated 40 minutes of one 
 from __future__ import annotations
 
 from experiments.baselines import SCRATCH_GRID, scratch
-from experiments.study import ENCODER_ALONE, NO_GRAPH, Setting, Study, frozen, main
+from experiments.study import ENCODER_ALONE, HEAD_RATES, NO_GRAPH, Setting, Study, frozen, main, rates
 
+HEAD = rates(values=HEAD_RATES)
 LAYERS = {"distilbert-base-uncased": 6, "bert-base-uncased": 12, "roberta-base": 12}
 
 
@@ -24,21 +25,21 @@ def rows_of(name: str) -> list[Setting]:
     alone = checkpoint | {"model.pyramid": "", "model.document_taps": taps, **NO_GRAPH}
     levels = (f"{low}/phrase", f"{middle}/sentence", f"{top}/document")
     return [
-        Setting(f"{name}, encoder alone", alone),
+        Setting(f"{name}, encoder alone", alone, grid=HEAD),
         Setting(f"{name}, Pyramid-GNN", checkpoint | {"model.levels": levels}, against=f"{name}, encoder alone"),
     ]
 
 
 PYRAMID = {
     "model.pyramid": "textfuse_jax.models.pyramid:Pyramid",
-    "model.pyramid_args": {},
+    "model.pyramid_args": {"dropout": 0.3},
     "model.levels": ("00/phrase", "01/sentence", "02/document"),
     "model.nodes": ("phrase", "sentence"),
     "model.propagate": "textfuse_jax.models.message_passing:GCN",
     "model.edges": tuple(f"textfuse_jax.models.edges:{kind}" for kind in ("window", "knn", "hierarchy")),
 }
 SETTINGS = [
-    Setting("MiniLM, encoder alone", ENCODER_ALONE),
+    Setting("MiniLM, encoder alone", ENCODER_ALONE, grid=HEAD),
     Setting("MiniLM, Pyramid-GNN"),
     Setting("from scratch, encoder alone", scratch(2, "Mean"), grid=SCRATCH_GRID),
     Setting(

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.study import RESULTS, WORK, Setting, Study
+from experiments.study import RESULTS, WORK, Setting, Study, regime
 from experiments.study_extras import ATTENTION
 from experiments.study_graphs import sample_graphs
 from experiments.study_training import Materials
@@ -37,8 +37,8 @@ def wanted(study: Study) -> list[Setting]:
     return list(found.values())
 
 
-def chosen(study: str, setting: str) -> dict[str, Any]:
-    """The point of the grid that the newest line of a row chose.
+def point_of(study: str, setting: str) -> dict[str, Any]:
+    """The point of its grid that the newest line of a row chose.
 
     Raises:
       ValueError: the row isn't recorded.
@@ -54,29 +54,40 @@ def main(arguments: Sequence[str]) -> None:
     """A line a row."""
     if [argument.lstrip(":") for argument in arguments] not in ([], ["runlocal"]):
         raise SystemExit("usage: python -m experiments.sample_graphs [:runlocal]")
-    machine = environment()
+    machine, output = environment(), (WORK / "local" if arguments else RESULTS) / "sample_graphs.jsonl"
+    if arguments:
+        output.unlink(missing_ok=True)
     for name in STUDIES:
         study: Study = importlib.import_module(f"experiments.{name}").STUDY
-        settings, output = wanted(study), RESULTS
-        points = [chosen(name, setting.name) for setting in settings]
+        settings = wanted(study)
         if arguments:
             study = dataclasses.replace(study, settings=settings[:2]).small()
-            settings, output = study.settings, WORK / "local"
+            settings, points = study.settings, [{} for _ in study.settings]
+        else:
+            points = [point_of(name, setting.name) for setting in settings]
         configs = [with_fields(study.config(setting), point) for setting, point in zip(settings, points)]
         materials = Materials(configs, print, kept=1)
-        for setting, config in zip(settings, configs):
+        for setting, config, point in zip(settings, configs, points):
             config.data.seed = max(config.data.seed, 0)
-            program = sweep.Trials(config, materials(config), ["seed"], 1, print)
-            program.run([{"seed": 0}])
+            material = materials(config)
+            program = sweep.Trials(config, material, ["seed"], 1, print)
+            (result,) = program.run([{"seed": 0}])
             record = {
                 "study": name,
                 "setting": setting.name,
                 "sample_graph": sample_graphs(program)[0],
+                "regime": regime(config),
+                "data": {"name": material.corpus.name, "train": len(material.corpus.train)},
+                "seed": 0,
+                "point": point,
+                "validation": result["validation"].get("accuracy"),
+                "seconds": round(program.seconds, 1),
+                "fingerprint": material.corpus.fingerprint(),
                 "hardware": hardware(machine),
                 "commit": machine["git"]["commit"],
                 "uncommitted_changes": machine["git"]["dirty"],
             }
-            append_result(output / "sample_graphs.jsonl", record)
+            append_result(output, record)
 
 
 if __name__ == "__main__":

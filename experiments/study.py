@@ -43,6 +43,10 @@ DEFAULTS = 1
 LOCAL_SETTINGS = 3
 """Settings of a study that ``runlocal`` trains."""
 RATES = (5e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+HEAD_RATES = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+"""Of a linear head on the encoder's means, which wants higher rates than a network."""
+LOW_RATES = (1e-4, 2e-4, 5e-4, 1e-3, 3e-3)
+"""Of models that take the lowest of ``RATES``."""
 CHOSEN_BY = "nll of the whole training"
 """How a point of a grid is chosen: see ``study_training``; part of the digest of settings with a grid."""
 
@@ -262,6 +266,7 @@ def run(study: Study, output: pathlib.Path, say: Callable[[str], None] = print) 
                 "reference": study.against(setting),
                 "published": plain(dict(setting.published)) if setting.published else None,
                 "test_split_read": "once, by the best weights on validation of each seed",
+                "grid": plain(list(setting.points)),
                 "read_before": sum(line["setting"] == setting.name for line in known),
                 "fingerprint": corpus.fingerprint(),
                 **encoder_of(setting),
@@ -275,7 +280,8 @@ def run(study: Study, output: pathlib.Path, say: Callable[[str], None] = print) 
 
 
 def regime(config: ConfigDict) -> str:
-    """What becomes of the encoder: cached (frozen), tuned, scratch; "contrastive, cached": frozen after such a stage."""
+    """What becomes of the encoder: cached (frozen), tuned, scratch; "contrastive, cached": frozen after such a stage; "none" of
+    a model that reads the words alone."""
     if config.encoder.checkpoint == "scratch":
         return "scratch"
     return config.encoder.mode if config.training.pretrain == "none" else f"{config.training.pretrain}, {config.encoder.mode}"

@@ -56,11 +56,12 @@ def section(name: str, path: pathlib.Path) -> str:
     about = module.__doc__.split("\n\n")
     figure = FIGURES / f"study_{name}.png"
     figures.save(draw(name, lines), figure)
-    parts = [f"### {TITLES[name]}", about[0].strip().replace("\n", " ") + " " + about[-1].strip().replace("\n", " ")]
+    parts = [f"### {TITLES[name]}", " ".join(" ".join([about[0], *about[2:]]).split())]  # the second is the command
     parts += [table(lines, missing), f"![{TITLES[name]}](figures/{figure.name})"]
     parts += extras(name, lines)
     parts += found(name)
     hardware, commits = (", ".join(sorted({of(line) for line in lines})) for of in (lambda line: line["hardware"], commit_of))
+    most = max(line["seeds"] for line in lines)
     own_rows = [line["rows_of_each_seed_differ"] for line in lines]
     varies = ["initial weights and dropout"] * any(line["trials_together"] > 1 or line["regime"] == "tuned" for line in lines)
     varies = [f"their training rows{'' if all(own_rows) else ' (not of all settings)'}"] * any(own_rows) + varies
@@ -70,9 +71,12 @@ def section(name: str, path: pathlib.Path) -> str:
         if times
         else ""
     )
+    before = sum(line.get("read_before", 0) > 0 for line in lines)
+    again = f"The test split had been read before under earlier settings of {before} of {len(lines)} rows. " * (before > 0)
+    size = f"{most} seed{'s' * (most > 1)} where nothing else is said"
     stale = "† measured with settings or a way of choosing that have changed since. " * any(line["older"] for line in lines)
     parts.append(
-        f"{stale}{max(line['seeds'] for line in lines)} seeds, which differ in {', '.join(varies)}; intervals and p draw seeds "
+        f"{stale}{again}{size}, which differ in {', '.join(varies)}; intervals and p draw seeds "
         f"and documents, not what was chosen. `chosen`: {chooses(lines)} Training: a seed's share of trials side by side, their "
         "evaluations included, without compilation and without the features of a frozen encoder, which are extracted once; of a "
         f"tuned encoder's run the steps alone. {timing}Load average {loads(lines)} on {hardware}. "
@@ -181,8 +185,9 @@ def table(lines: list[Line], missing: Sequence[str] = ()) -> str:
 
 
 def named(line: Line) -> str:
-    """Its setting; † of an older line."""
-    return line["setting"] + " †" * line.get("older", False)
+    """Its setting; the seeds of a tuned one, which are fewer; † of an older line."""
+    seeds = f" ({line['seeds']} seed{'s' * (line['seeds'] > 1)})" if line.get("regime") == "tuned" else ""
+    return line["setting"] + seeds + " †" * line.get("older", False)
 
 
 def difference(line: Line, named: bool = False) -> list[str]:
@@ -199,7 +204,8 @@ def difference(line: Line, named: bool = False) -> list[str]:
 def choice(line: Line) -> str:
     """What validation chose for the setting, or for its seeds; ``^``: at an edge of its grid."""
     names = {"optimizer.learning_rate": "rate", "optimizer.encoder_learning_rate": "encoder's rate"}
-    tried = sorted(tuple(one["fields"].values()) for one in line.get("choices", ()))  # () where seeds chose apart, or a fit did
+    points = line.get("grid") or [one["fields"] for one in line.get("choices", ())]  # () where a fit chose
+    tried = sorted(tuple(point.values()) for point in points)
     edges = (tried[0], tried[-1]) if len(tried) > 2 else ()
     told = [
         ", ".join(f"{names.get(field, field)} {value:g}" for field, value in point.items())

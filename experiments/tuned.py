@@ -3,11 +3,11 @@
     TEXTFUSE_DATA=DIR nohup python -m experiments.tuned [STUDY | "ROW" ...] [--seeds=5] [:runlocal] &
 
 Runs what isn't recorded yet, of all studies, or of the studies (baselines, data_efficiency, graph_benchmarks) and rows that are
-named, each row after the one that it is compared with, by ``launch``'s own function in runs/tuned; stop it by SIGTERM and start
-it again, on this machine or on another. A row is appended to the study's JSON lines after each seed, with all the seeds there are
-by then, and regime "tuned". The lists are in the order in which results are wanted: 8,000 rows of AG News (23 minutes a run on
-one core of a Xeon for two passes a step), the text-graph sets (30 to 60 minutes a run), few rows, all rows of AG News. The whole
-list takes days on 2 idle cores.
+named, by ``launch``'s own function in runs/tuned; stop it by SIGTERM and start it again, on this machine or on another. A row is
+appended to the study's JSON lines after each seed, with all the seeds there are by then, and regime "tuned"; it is compared as
+soon as its reference is there too. The lists are in the order in which results are wanted: 8,000 rows of AG News (26 to 29
+minutes a run on one core of a Xeon, for two passes a step), the text-graph sets (MR 10 minutes, R8 half an hour, others more),
+few rows, all rows of AG News. The whole list takes days on 2 idle cores.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Row:
       name: of the row; unique in the study.
       config: file in configs, with its argument: ``"graph_benchmarks:r8"``.
       fields: config field -> value, on top of it.
-      against: the row or setting of the study that it is compared with; rows come after those.
+      against: the row of the study that it is compared with, as soon as both are measured.
       published: as in ``study.Setting``.
       resample: whether each seed has training and validation rows of its own.
       small: a smoke run, recorded elsewhere.
@@ -111,11 +111,11 @@ def _main_table(fields: Mapping[str, Any], end: str = "") -> list[Row]:
 
 
 def _benchmarks(name: str) -> list[Row]:
-    config, whole = f"graph_benchmarks:{name}", f"{name}, whole method, tuned"
+    config, alone = f"graph_benchmarks:{name}", f"{name}, encoder alone, tuned"
     bert = {"accuracy": PUBLISHED[name]["BERT"], "source": "BERT, tuned"} if "BERT" in PUBLISHED[name] else None
     return [  # the whole method first: where there is time for one run, it is the one that is wanted
-        Row("graph_benchmarks", whole, config, {}, whole, published(name)),
-        Row("graph_benchmarks", f"{name}, encoder alone, tuned", config, {**ALONE, "model.lexical": ""}, whole, bert),
+        Row("graph_benchmarks", f"{name}, whole method, tuned", config, {}, alone, published(name)),
+        Row("graph_benchmarks", alone, config, {**ALONE, "model.lexical": ""}, alone, bert),
     ]
 
 
@@ -182,14 +182,26 @@ def record(row: Row, seed: int) -> dict[str, Any]:
         "load_average": round(os.getloadavg()[0], 1),
         "commit": result["commit"],
     }
-    known = lines_of(row)
-    line = extended(paired.newest(known, row.name, protocol(row)), line)
-    against = next(one for one in ROWS if (one.study, one.name) == (row.study, row.against))
-    theirs = line if row.against == row.name else paired.newest(known, row.against, protocol(against))
-    seeds = theirs["right"]["seeds"][: line["seeds"]]  # as many of its seeds as there are of ours
-    line |= paired.compared(line, theirs | {"right": theirs["right"] | {"seeds": seeds}})
+    line = compared(row, extended(paired.newest(lines_of(row), row.name, protocol(row)), line))
     append_result(results_of(row), line)
+    for other in ROWS:
+        if other.study == row.study and other.against == row.name != other.name:
+            other = dataclasses.replace(other, small=row.small)
+            theirs = paired.newest(lines_of(other), other.name, protocol(other))
+            if theirs and "difference" not in theirs:  # it was measured before what it is compared with
+                append_result(results_of(other), compared(other, theirs))
     return line
+
+
+def compared(row: Row, line: dict[str, Any]) -> dict[str, Any]:
+    """The row's line beside as many seeds of what it is compared with; as it is where that isn't measured yet."""
+    against = next(one for one in ROWS if (one.study, one.name) == (row.study, row.against))
+    theirs = line if against.name == row.name else paired.newest(lines_of(row), against.name, protocol(against))
+    if theirs is None:
+        return line
+    seeds = min(line["seeds"], theirs["seeds"])
+    mine, theirs = ({**one, "right": one["right"] | {"seeds": one["right"]["seeds"][:seeds]}} for one in (line, theirs))
+    return line | paired.compared(mine, theirs)
 
 
 def extended(before: Mapping[str, Any] | None, line: dict[str, Any]) -> dict[str, Any]:
@@ -249,8 +261,8 @@ def names_of(study: str) -> list[str]:
     return [row.name for row in ROWS if row.study == study]
 
 
-def chosen(names: Sequence[str]) -> list[Row]:
-    """The rows that studies' and rows' names ask for, and those that they are compared with, in the order of ``ROWS``.
+def selected(names: Sequence[str]) -> list[Row]:
+    """The rows that studies' and rows' names ask for, in the order of ``ROWS``; all where nothing is named.
 
     Raises:
       ValueError: a name that is neither; the near ones are told.
@@ -260,9 +272,7 @@ def chosen(names: Sequence[str]) -> list[Row]:
         if name not in known:
             near = difflib.get_close_matches(name, known, 3) or sorted({row.study for row in ROWS})
             raise ValueError(f"{name!r} has no tuned rows; there are {', '.join(near)}")
-    asked = [row for row in ROWS if not names or row.study in names or row.name in names]
-    wanted = {(row.study, name) for row in asked for name in (row.name, row.against)}
-    return [row for row in ROWS if (row.study, row.name) in wanted]
+    return [row for row in ROWS if not names or row.study in names or row.name in names]
 
 
 def main(arguments: list[str]) -> int:
@@ -272,8 +282,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS, help="runs of each row, first one of every row")
     told = parser.parse_args(arguments)
     names = [name for name in told.names if name.lstrip(":") != "runlocal"]
+    if told.seeds < 1:
+        parser.error(f"--seeds must be >= 1, got {told.seeds}")
     try:
-        mine, seeds = chosen(names), told.seeds
+        mine, seeds = selected(names), told.seeds
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

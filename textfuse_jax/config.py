@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -44,7 +45,7 @@ def default_config() -> ConfigDict:
     data.max_length = 128  # tokens a document (or window), [CLS] and [SEP] counted
     data.long_documents = "truncate"  # truncate | windows
     data.window_stride = 64  # tokens from one window's start to the next, where no sentence ends
-    data.train_windows = 0  # of a training document its first so many windows are trained on; 0 = all, as held-out ones are read
+    data.train_windows = 0  # train on at most so many leading windows of each document; 0 = all. Held-out ones are read whole
     data.phrase_length = 8  # longest phrase, tokens
     data.row_lengths = (128,)  # rows a document may be packed into; each is one compiled shape
     data.tokens_per_batch = 2048  # over all devices; rows a batch = tokens_per_batch // row length
@@ -364,7 +365,24 @@ def _data(config: ConfigDict, need: _Need) -> None:
     need.positive("data.tokens_per_batch", "data.eval_tokens_per_batch", least=longest)
     need.one_of("data.long_documents", "truncate", "windows")
     need("data.window_stride", 0 < d.window_stride < d.max_length, f"in 1..{d.max_length - 1}, below data.max_length")
+    need.positive("data.train_windows", least=0)
+    need(
+        "data.train_windows",
+        not d.train_windows or (d.long_documents == "windows" and config.encoder.mode != "cached"),
+        '0 unless data.long_documents is "windows" and encoder.mode "tuned" or "frozen"; cached features are of whole documents',
+    )
+    need("data.text_remove", _is_pattern(d.text_remove), "a regular expression")
+    read = d.source == "file" or d.source.startswith("tfds:")
+    need("data.text_remove", read or not d.text_remove, f'empty unless data.source is "file" or "tfds:NAME", not {d.source!r}')
     need("data.validation_fraction", 0 < d.validation_fraction < 1, "between 0 and 1: the best weights are chosen on it")
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
 
 
 def _encoder(config: ConfigDict, need: _Need) -> None:
@@ -384,13 +402,6 @@ def _encoder(config: ConfigDict, need: _Need) -> None:
     need("encoder.mode", e.checkpoint != "scratch" or e.mode == "tuned", '"tuned" from scratch: random weights are no features')
     need.positive("encoder.tuned_from", least=0)
     need.share("encoder.dropout", "encoder.attention_dropout")
-    whole = config.data.long_documents == "windows" and e.mode != "cached"
-    need.positive("data.train_windows", least=0)
-    need(
-        "data.train_windows",
-        whole or not config.data.train_windows,
-        '0 unless data.long_documents is "windows" and encoder.mode "tuned" or "frozen"; cached features are of whole documents',
-    )
 
 
 def _model(config: ConfigDict, need: _Need) -> None:

@@ -1,5 +1,6 @@
 """Corpora by name: splits, checks, and that a label never leaves its text."""
 
+import dataclasses
 import gzip
 
 import numpy as np
@@ -250,15 +251,37 @@ def test_a_label_left_before_each_text_is_told_and_can_be_taken_out(tmp_path):
     mended = load(dict(source="file", path=path, text_remove=r"^\S+ "))
     assert not mended.warnings and all(text.startswith("how ") for text in mended.train.texts + mended.test.texts)
     assert mended.train.ids == corpus.train.ids and mended.train.labels.tolist() == corpus.train.labels.tolist()
-    with pytest.raises(DataError, match="matches none of 100 texts"):
+    with pytest.raises(DataError, match="matches in none of 100 texts"):
         load(dict(source="file", path=path, text_remove="^zzz"))
     with pytest.raises(DataError, match="no regular expression"):
         load(dict(source="file", path=path, text_remove="("))
 
 
-def test_first_words_that_many_classes_share_are_no_labels(tmp_path):
-    path = write(tmp_path / "t.csv", [f"w{i} says {name},{name}" for i in range(100) for name in [("even", "odd")[i % 2]]])
-    assert not load(dict(source="file", path=path)).warnings  # a word of its own before each text tells nothing
+def test_a_label_before_training_texts_alone_is_taken_out_of_them(tmp_path):
+    train = write(
+        tmp_path / "train.csv", [f"{name.upper()} is {i},{name}" for i in range(80) for name in [("even", "odd")[i % 2]]]
+    )
+    config = dict(source="file", path=train, test_path=write(tmp_path / "test.csv", rows(20, 100)))
+    assert any("first word" in warning for warning in load(config).warnings)
+    corpus = load(config | {"text_remove": "^[A-Z]+ "})
+    assert all(text.startswith("is ") for text in corpus.train.texts) and right(
+        dataclasses.replace(corpus, train=corpus.test, validation=corpus.test)
+    )
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [f"w{i} says {('even', 'odd')[i % 2]},{('even', 'odd')[i % 2]}" for i in range(100)],  # a word of its own before each
+        [f"{('the', 'a', 'no')[i % 3]} text {i},{('even', 'odd')[i % 2]}" for i in range(100)],  # words that both classes share
+        [f"{('even', 'odd')[i % 10 == 0]} {i},{('even', 'odd')[i % 10 == 0]}" for i in range(100)],  # nine of ten are one class
+        [f"{('even', 'odd')[i % 2]} {i},{('even', 'odd')[i % 2]}" for i in range(30)],  # few texts
+    ],
+)
+def test_first_words_that_are_no_labels(tmp_path, texts):
+    assert not any(
+        "first word" in warning for warning in load(dict(source="file", path=write(tmp_path / "t.csv", texts))).warnings
+    )
 
 
 def test_trec_keeps_its_fine_labels_before_its_questions(real_data):

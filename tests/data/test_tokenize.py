@@ -102,6 +102,7 @@ def test_first_windows_share_their_documents_weight():
         some = whole.first_windows(most)
         assert np.bincount(some.example).tolist() == np.minimum(np.bincount(whole.example), most).tolist()
         assert np.bincount(some.example, some.weight) == pytest.approx(1) and some.examples == 3
+        assert some.truncated == (np.bincount(whole.example) > most).sum()
     once = whole.first_windows(1)
     first = [int(np.flatnonzero(whole.example == i)[0]) for i in range(3)]
     assert [once.unit_text(i, "document", texts) for i in range(3)] == [whole.unit_text(i, "document", texts) for i in first]

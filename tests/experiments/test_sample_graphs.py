@@ -19,12 +19,12 @@ def test_one_row_of_each_kind_of_edges_and_nodes_is_drawn():
 def test_the_rate_is_that_of_the_newest_line(tmp_path, monkeypatch):
     monkeypatch.setattr(sample_graphs, "RESULTS", tmp_path)
     with pytest.raises(ValueError, match=r"run python -m experiments\.baselines first"):
-        sample_graphs.chosen("baselines", "a")
+        sample_graphs.point_of("baselines", "a")
     lines = [{"setting": "a", "chosen": [{"optimizer.learning_rate": rate}]} for rate in (0.1, 0.2)]
     (tmp_path / "baselines.jsonl").write_text(
         "".join(json.dumps(line) + "\n" for line in [*lines, {"setting": "b", "chosen": [{}]}])
     )
-    assert sample_graphs.chosen("baselines", "a") == {"optimizer.learning_rate": 0.2}
+    assert sample_graphs.point_of("baselines", "a") == {"optimizer.learning_rate": 0.2}
 
 
 @pytest.mark.slow
@@ -38,6 +38,7 @@ def test_a_small_run_keeps_graphs_of_our_own_text(real_data, tmp_path, monkeypat
     lines = read_results(tmp_path / "local" / "sample_graphs.jsonl")
     assert [line["setting"] for line in lines] == ["window"]
     for line in lines:
+        assert (line["regime"], line["data"]["train"], line["seed"], line["point"]) == ("cached", 96, 0, {})
         graph = line["sample_graph"]
         assert graph["senders"] and len(graph["level"]) == len(graph["texts"])
         assert all(any(text in sample for sample in SAMPLES) for text in graph["texts"])

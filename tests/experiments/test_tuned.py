@@ -22,7 +22,9 @@ def test_rows_are_valid_named_once_and_in_tables():
         assert (config.seed, config.data.seed) == (3, 3 if row.resample else 0) and row.study in study_tables.TITLES
         assert config.encoder.mode == "tuned"
         seen.add((row.study, row.name))
-        assert (row.study, row.against) in seen  # what a row is compared with is run before it
+    assert all((row.study, row.against) in seen for row in tuned.ROWS)
+    sets = [row for row in tuned.ROWS if row.study == "graph_benchmarks"]
+    assert all(row.against == row.name.split(", ")[0] + ", encoder alone, tuned" for row in sets)
 
 
 def test_rows_of_two_studies_share_their_runs():
@@ -33,14 +35,11 @@ def test_rows_of_two_studies_share_their_runs():
     assert len(set(folders.values())) == len(folders) - 4
 
 
-def test_a_row_that_is_named_brings_what_it_is_compared_with():
-    assert [row.name for row in tuned.chosen(["attention-hybrid pooling, tuned"])] == [
-        tuned.MEAN,
-        "attention-hybrid pooling, tuned",
-    ]
-    both = [row.name for row in tuned.chosen(["r8, whole method, tuned", "graph_benchmarks"])]
+def test_rows_are_selected_by_study_or_name():
+    assert [row.name for row in tuned.selected(["r8, whole method, tuned"])] == ["r8, whole method, tuned"]
+    both = [row.name for row in tuned.selected(["r8, whole method, tuned", "graph_benchmarks"])]
     assert both == [row.name for row in tuned.ROWS if row.study == "graph_benchmarks"]
-    assert tuned.chosen([]) == tuned.ROWS
+    assert tuned.selected([]) == tuned.ROWS
 
 
 @pytest.mark.slow
@@ -78,7 +77,17 @@ def test_a_row_is_run_recorded_and_not_run_again(tmp_path, monkeypatch, capsys):
     assert lines[-1]["seeds"] == 3 and lines[-1]["test"]["accuracy"][:2] == pytest.approx(accuracy)
     capsys.readouterr()
     assert tuned.main(["baselines"]) == 0 and len(read_results(tmp_path / "RESULTS" / "baselines.jsonl")) == len(lines) == 6
-    assert tuned.main(["tiny, tuned", "--seeds=2"]) == 0 and len(finished) == 6
+    (tmp_path / "RESULTS" / "baselines.jsonl").unlink()
+    shutil.rmtree(tmp_path / "FOLDER")
+    assert tuned.main(["tiny, tuned", "--seeds=1"]) == 0 and len(finished) == 7
+    alone_line, *rest = read_results(tmp_path / "RESULTS" / "baselines.jsonl")
+    assert not rest and "difference" not in alone_line and alone_line["reference"] == "alone, tuned"
+    assert tuned.main(["--seeds=1"]) == 0 and len(finished) == 8  # now what it is compared with is there
+    lines = read_results(tmp_path / "RESULTS" / "baselines.jsonl")
+    assert [line["setting"] for line in lines] == ["tiny, tuned", "alone, tuned", "tiny, tuned"]
+    assert lines[2]["difference"] == pytest.approx(lines[0]["test"]["accuracy"][0] - lines[1]["test"]["accuracy"][0])
+    with pytest.raises(SystemExit):
+        tuned.main(["--seeds=0"])
     assert tuned.main(["ablation"]) == 2 and "no tuned rows" in capsys.readouterr().err
     assert tuned.main(["tiny tuned"]) == 2 and "tiny, tuned" in capsys.readouterr().err
     assert "tiny, tuned" in study_tables.table(lines, ["absent"]) and "not measured" in study_tables.table(lines, ["absent"])

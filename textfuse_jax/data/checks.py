@@ -13,7 +13,7 @@ import collections
 import dataclasses
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -132,21 +132,20 @@ def note_leading_labels(raw: Raw, warnings: list[str]) -> None:
         )
 
 
-def without(raw: Raw, pattern: str) -> Raw:
-    """The rows without what a regular expression matches in their texts.
+def without(parts: Mapping[str, Raw], pattern: str) -> dict[str, Raw]:
+    """The rows of all splits without what a regular expression matches in their texts.
 
     Raises:
-      DataError: it is no regular expression, or matches nothing.
+      DataError: it is no regular expression, or matches nothing in any split.
     """
     try:
-        texts = [re.sub(pattern, "", text) for text in raw.texts]
+        found = re.compile(pattern)
     except re.error as error:
         raise DataError(f"config.data.text_remove is no regular expression ({error}), got {pattern!r}") from error
-    if raw.texts and texts == raw.texts:
-        raise DataError(
-            f"config.data.text_remove={pattern!r} matches none of {len(texts):,} texts of {raw.source}; leave it empty"
-        )
-    return dataclasses.replace(raw, texts=texts)
+    if not any(found.search(text) for raw in parts.values() for text in raw.texts):
+        texts = sum(len(raw) for raw in parts.values())
+        raise DataError(f"config.data.text_remove={pattern!r} matches in none of {texts:,} texts; leave it empty")
+    return {name: dataclasses.replace(raw, texts=[found.sub("", text) for text in raw.texts]) for name, raw in parts.items()}
 
 
 def class_names_of(raw: Raw) -> tuple[str, ...]:

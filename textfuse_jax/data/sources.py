@@ -31,7 +31,7 @@ FIELDS: dict[str, Any] = dict(
     validation_path="",  # "" = split_column, or stratified from the training rows
     test_path="",  # "" = split_column, or stratified from the rows
     text_columns=("text",),  # joined by a space
-    text_remove="",  # regular expression: what of a data set's texts is no part of them, e.g. "^[A-Z]+: " a label before each
+    text_remove="",  # regular expression whose matches are deleted from every text of a file or TFDS set, e.g. a label before it
     label_column="label",
     label_separator="",  # e.g. ";": several labels a document, multi-label
     split_column="",  # a column that says train, validation (valid, val, dev) or test
@@ -89,6 +89,8 @@ def load(config: Mapping[str, Any], seed: int = 0) -> Corpus:
         class_names = class_names or names
     else:
         raise DataError(f"config.data.source must be ag_news, docstrings, file or tfds:NAME, got {source!r}")
+    if field["text_remove"]:
+        parts = without(parts, field["text_remove"])
     parts = {name: drop_empty(raw, warnings) for name, raw in parts.items()}
     multi_label = multi_label or _holds_lists(parts)
     known_from = "class_names" if class_names else f"the labels of the training rows ({parts['train'].source})"
@@ -198,8 +200,7 @@ def _by_column(table: Table, column: str) -> dict[str, Table]:
 
 
 def _raw(table: Table, field: dict) -> Raw:
-    raw = to_raw(table, tuple(field["text_columns"]), field["label_column"], field["label_separator"])
-    return without(raw, field["text_remove"]) if field["text_remove"] else raw
+    return to_raw(table, tuple(field["text_columns"]), field["label_column"], field["label_separator"])
 
 
 def _root(field: dict) -> pathlib.Path | None:

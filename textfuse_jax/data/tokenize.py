@@ -38,7 +38,7 @@ class Encoded:
       example: index in the split of each piece's document.
       weight: 1 / number of windows of the piece's document.
       examples: number of documents of the split.
-      truncated: number of documents that were cut at ``max_length``.
+      truncated: number of documents that were cut at ``max_length``, or of which windows were left out.
       pad_id: the token for padding.
     """
 
@@ -85,10 +85,11 @@ class Encoded:
         )
 
     def first_windows(self, most: int) -> Encoded:
-        """The first ``most`` pieces of each document, which share its weight."""
+        """The first ``most`` pieces of each document, which share its weight; documents that have more count as cut."""
         place = np.arange(len(self)) - np.searchsorted(self.example, self.example)
         kept = self.take(np.flatnonzero(place < most))
-        return dataclasses.replace(kept, weight=(1 / np.bincount(kept.example))[kept.example].astype(np.float32))
+        weight = (1 / np.bincount(kept.example))[kept.example].astype(np.float32)
+        return dataclasses.replace(kept, weight=weight, truncated=self.truncated + int((place == most).sum()))
 
     def unit_text(self, piece: int, scale: str, texts: Sequence[str]) -> list[str]:
         """What each unit of a piece reads, out of the texts that were encoded; "" for special tokens."""

@@ -137,7 +137,8 @@ class Material:
 
     def told(self, config) -> str:
         """How many documents were cut."""
-        return f"{self.encoded['train'].truncated:,} training documents cut at {config.data.max_length} tokens"
+        after = f"window {config.data.train_windows}" if config.data.train_windows else f"{config.data.max_length} tokens"
+        return f"{self.encoded['train'].truncated:,} training documents cut at {after}"
 
     def sizes(self, split: str) -> np.ndarray:
         """Tokens of each document."""
