@@ -24,8 +24,10 @@ SETS = {  # name -> fields of data; documents longer than 256 tokens are read wh
     "20newsgroups": dict(**WINDOWS, train_windows=1),
     "trec": dict(text_remove=TREC_LABEL),
 }
-EPOCHS = {"r8": 6, "ohsumed": 10, "mr": 4, "20newsgroups": 3, "trec": 10}
+EPOCHS = {"r8": 4, "ohsumed": 10, "mr": 4, "20newsgroups": 3, "trec": 10}
 """Few rows a class want more passes; the best weights on validation are kept in any case."""
+CONSISTENCY = {"r8": 1.0}
+"""Two passes a step (R-Drop): with one R8 is learned by heart from the third epoch on (validation nll 0.064, then 0.077)."""
 
 
 def get_config(arg=None):
@@ -46,6 +48,7 @@ def get_config(arg=None):
     config.model.propagate_args.dropout = 0.1
     config.optimizer.learning_rate = 5e-4
     config.optimizer.layer_decay = 0.9
+    config.loss.consistency = CONSISTENCY.get(name, 0.0)
     config.training.total_epochs = EPOCHS[name]
     config.training.average_decay = 0.99
     return finish(config, ",".join(n for n in names if n not in SETS))

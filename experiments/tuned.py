@@ -177,6 +177,7 @@ def record(row: Row, seed: int) -> dict[str, Any]:
         "ece_after_temperature": [result["calibration"]["test_ece_after"]],
         "temperature": [result["calibration"]["temperature"]],
         "test_split_read": "once, by the best weights on validation of each seed",
+        "read_before": len({one["protocol"] for one in lines_of(row) if one["setting"] == row.name} - {protocol(row)}),
         "fingerprint": result["fingerprint"],
         "hardware": result["hardware"],
         "load_average": round(os.getloadavg()[0], 1),
