@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments import paired, study_extras, study_tables, tuned
+from experiments import paired, study_extras, study_tables, tuned, tuned_rows
 from tests.launching import write_corpus
 from textfuse_jax.config import validate
 from textfuse_jax.evaluation.records import read_results
@@ -31,7 +31,7 @@ def test_rows_of_two_studies_share_their_runs():
     folders = {(row.study, row.name): tuned.folder_of(row, 0) for row in tuned.ROWS}
     for end, rows in (("", "8,000 rows"), (", all rows", "all rows")):
         assert folders["baselines", f"Pyramid-GNN, tuned{end}"] == folders["data_efficiency", f"Pyramid-GNN, tuned, {rows}"]
-        assert folders["baselines", f"{tuned.MEAN}{end}"] == folders["data_efficiency", f"encoder alone, tuned, {rows}"]
+        assert folders["baselines", f"{tuned_rows.MEAN}{end}"] == folders["data_efficiency", f"encoder alone, tuned, {rows}"]
     assert len(set(folders.values())) == len(folders) - 4
 
 
