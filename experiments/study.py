@@ -280,8 +280,7 @@ def run(study: Study, output: pathlib.Path, say: Callable[[str], None] = print) 
 
 
 def regime(config: ConfigDict) -> str:
-    """What becomes of the encoder: cached (frozen), tuned, scratch; "contrastive, cached": frozen after such a stage; "none" of
-    a model that reads the words alone."""
+    """What becomes of the encoder: cached (frozen), tuned, scratch; "contrastive, cached": frozen after such a stage."""
     if config.encoder.checkpoint == "scratch":
         return "scratch"
     return config.encoder.mode if config.training.pretrain == "none" else f"{config.training.pretrain}, {config.encoder.mode}"

@@ -57,6 +57,7 @@ def setting_dots(panels: Mapping[str, Sequence[Dots]], label: str, reference: st
         tidy(ax)
         ax.set_title(title, fontsize=10)
         ax.tick_params(labelsize=8)
+        ax.locator_params(axis="x", nbins=5)
         for row in rows:
             _draw_dots(ax, names.index(row.name), row, reference)
     for ax in axes[len(panels) :]:
