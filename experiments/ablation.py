@@ -11,21 +11,7 @@ quarter of an hour of one core.
 
 from __future__ import annotations
 
-from experiments.study import (
-    ENCODER_ALONE,
-    HEAD_RATES,
-    LOW_RATES,
-    NO_GRAPH,
-    OURS,
-    RATES,
-    TAPS,
-    Setting,
-    Study,
-    frozen,
-    linear_rows,
-    main,
-    rates,
-)
+from experiments.study import ENCODER_ALONE, HEAD, LOW, NO_GRAPH, OURS, TAPS, Setting, Study, frozen, linear_rows, main, rates
 from experiments.study_graphs import graph_facts
 
 PAPER = {"accuracy": 0.913, "f1_macro": 0.905, "auc_ovr": 0.947, "precision_macro": 0.908}
@@ -42,17 +28,13 @@ CHANGED = {
     "2 levels": {"model.levels": ("04/phrase", "06/sentence")},
     **{f"K = {rounds}": {"model.propagate_args.rounds": rounds} for rounds in (0, 1, 3, 4)},
 }
-LOW = ("without pyramid", "1 level", "2 levels")
-HEAD = rates(values=HEAD_RATES)
+LOWER = ("without pyramid", "1 level", "2 levels")
 SETTINGS = [
     Setting(ALONE, ENCODER_ALONE, grid=HEAD),
     Setting("encoder alone", ENCODER, grid=HEAD),
     *linear_rows(),
     Setting("full", published={**PAPER, "source": "arXiv 2511.05752 (tuned encoder, all rows)"}),
-    *(
-        Setting(name, fields, against="full", grid=rates(values=LOW_RATES if name in LOW else RATES))
-        for name, fields in CHANGED.items()
-    ),
+    *(Setting(name, fields, against="full", grid=LOW if name in LOWER else rates()) for name, fields in CHANGED.items()),
     Setting("taps and words joined", OURS, against="full"),
     Setting("taps and words joined, without graph", OURS | NO_GRAPH, against="taps and words joined"),
 ]

@@ -11,9 +11,8 @@ layers. 4,000 training rows of AG News, 5 seeds; an estimated 40 minutes of one 
 from __future__ import annotations
 
 from experiments.baselines import SCRATCH_GRID, scratch
-from experiments.study import ENCODER_ALONE, HEAD_RATES, NO_GRAPH, Setting, Study, frozen, main, rates
+from experiments.study import ENCODER_ALONE, HEAD, NO_GRAPH, Setting, Study, frozen, main
 
-HEAD = rates(values=HEAD_RATES)
 LAYERS = {"distilbert-base-uncased": 6, "bert-base-uncased": 12, "roberta-base": 12}
 
 

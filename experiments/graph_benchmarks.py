@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from configs.graph_benchmarks import TREC_LABEL
-from experiments.study import ENCODER_ALONE, HEAD_RATES, LOW_RATES, OURS, RATES, Setting, Study, frozen, linear_rows, main, rates
+from experiments.study import ENCODER_ALONE, HEAD, LOW, OURS, Setting, Study, frozen, linear_rows, main, rates
 
 MODELS = {"encoder alone": ENCODER_ALONE, "Pyramid-GNN": {}, "Pyramid-GNN, taps and words": OURS}
 SHORT = ("mr", "trec")
@@ -55,8 +55,8 @@ def published(name: str) -> dict | None:
 def grid(name: str, model: str) -> tuple[Mapping[str, Any], ...]:
     """Where the rate of a row is looked for: each inside its five."""
     if model == "encoder alone":
-        return rates(values=HEAD_RATES)
-    return rates(values=LOW_RATES if (name, model) == ("ohsumed", "Pyramid-GNN") else RATES)
+        return HEAD
+    return LOW if (name, model) == ("ohsumed", "Pyramid-GNN") else rates()
 
 
 def settings(name: str) -> list[Setting]:

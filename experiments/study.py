@@ -43,10 +43,6 @@ DEFAULTS = 1
 LOCAL_SETTINGS = 3
 """Settings of a study that ``runlocal`` trains."""
 RATES = (5e-4, 1e-3, 3e-3, 1e-2, 3e-2)
-HEAD_RATES = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
-"""Of a linear head on the encoder's means, which wants higher rates than a network."""
-LOW_RATES = (1e-4, 2e-4, 5e-4, 1e-3, 3e-3)
-"""Of models that take the lowest of ``RATES``."""
 CHOSEN_BY = "nll of the whole training"
 """How a point of a grid is chosen: see ``study_training``; part of the digest of settings with a grid."""
 
@@ -54,6 +50,12 @@ CHOSEN_BY = "nll of the whole training"
 def rates(*fields: str, values: Sequence[float] = RATES) -> tuple[Point, ...]:
     """A grid of learning rates; all the fields take the same one."""
     return tuple(dict.fromkeys(fields or ("optimizer.learning_rate",), value) for value in values)
+
+
+HEAD = rates(values=(3e-3, 1e-2, 3e-2, 1e-1, 3e-1))
+"""The grid of a linear head on the encoder's means, which wants higher rates than a network."""
+LOW = rates(values=(1e-4, 2e-4, 5e-4, 1e-3, 3e-3))
+"""The grid of models that take the lowest of ``RATES``."""
 
 
 @dataclasses.dataclass(frozen=True)

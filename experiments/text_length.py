@@ -9,7 +9,7 @@ features, once. What length costs is ``experiments.length_growth``'s to say.
 
 from __future__ import annotations
 
-from experiments.study import ENCODER_ALONE, HEAD_RATES, Setting, Study, frozen, main, rates
+from experiments.study import ENCODER_ALONE, HEAD, Setting, Study, frozen, main
 
 FILES = {
     "20 Newsgroups": {"data.path": "20newsgroups.csv.gz", "data.train_rows": 4000, "data.validation_rows": 800},
@@ -31,8 +31,7 @@ def settings(name: str) -> list[Setting]:
     found = []
     for reading, fields in (("", {}), (", windows", WINDOWS)) if name in FILES else (("", {}),):
         alone = f"{name}, encoder alone"  # windows are compared with the cut text, the graph with the encoder on the same
-        head = rates(values=HEAD_RATES)
-        found.append(Setting(alone + reading, data_of(name) | fields | ENCODER_ALONE, against=alone, grid=head))
+        found.append(Setting(alone + reading, data_of(name) | fields | ENCODER_ALONE, against=alone, grid=HEAD))
         found.append(Setting(f"{name}, Pyramid-GNN{reading}", data_of(name) | fields, against=alone + reading))
     return found
 
