@@ -159,6 +159,8 @@ def test_drawing_without_edges_or_attention(tmp_path):
     assert_drawn(figure, tmp_path / "g.png")
     with pytest.raises(ValueError, match="5 nodes and 1 texts"):
         g.draw_document_graph(["a"], _graph())
+    nameless = g.draw_document_graph(["", *TEXTS[1:]], _graph(), level_names=("token", "sentence"))
+    assert "(special token)" in words(nameless) and "(no text)" in words(g.draw_document_graph(["", *TEXTS[1:]], _graph()))
 
 
 def test_one_document_is_cut_out_of_its_row():

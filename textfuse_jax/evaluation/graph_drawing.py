@@ -134,7 +134,7 @@ def draw_document_graph(
       graph: see ``DocumentGraph``; ``document_graph`` cuts it out of a row. Without edges only the units are drawn.
       title: the document's text or id; its start becomes the title.
       label, predicted, probability: true class, predicted class and its probability, for the second line.
-      level_names: what a node of level 0, 1, ... is, for the legend.
+      level_names: what a node of level 0, 1, ... is, for the legend; a token without text is a special one.
       share: which of ``SHARES`` ``graph.beta`` is.
 
     Raises:
@@ -148,7 +148,7 @@ def draw_document_graph(
     for node in reading_order(graph.level, graph.parent):
         kept = HOLDER_LINES if node in holders else None
         lines = textwrap.wrap(printable(texts[node]), WRAP - 6 * int(depth[node]), max_lines=kept, placeholder=" …")
-        lines = lines or ["(empty)"]
+        lines = lines or ["(special token)" if _scale(graph, node, level_names) == "token" else "(no text)"]
         height = LINE * len(lines) + 0.13
         bottom += GAP if graph.level[node] == 0 else 2 * GAP
         boxes[node] = Box(INDENT * float(depth[node]), bottom, height, "\n".join(lines))
@@ -224,6 +224,10 @@ def draw_boxes(
         bar.ax.tick_params(labelsize=8)
 
 
+def _scale(graph: DocumentGraph, node: int, level_names: Sequence[str]) -> str:
+    return level_names[min(int(graph.level[node]), len(level_names) - 1)]
+
+
 def _draw_edges(ax: Axes, graph: DocumentGraph, boxes: Sequence[Box], level_names: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import PathPatch
@@ -236,7 +240,7 @@ def _draw_edges(ax: Axes, graph: DocumentGraph, boxes: Sequence[Box], level_name
     for (a, b), weight in sorted(edges.items(), key=lambda item: item[1]):  # the heaviest last, on top
         strength = max(weight, 0.0) / heaviest
         fine, coarse = (a, b) if graph.level[a] <= graph.level[b] else (b, a)
-        ends = [level_names[min(int(graph.level[k]), len(level_names) - 1)] for k in (fine, coarse)]
+        ends = [_scale(graph, k, level_names) for k in (fine, coarse)]
         if graph.parent[fine] == coarse:
             kind, colour, dash = f"{ends[0]} in its {ends[1]}", HIERARCHY, "-"
             x, y = boxes[coarse].left + INDENT / 2, boxes[fine].middle
