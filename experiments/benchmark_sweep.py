@@ -19,7 +19,7 @@ import numpy as np
 from absl import app, flags
 
 from configs import agnews_frozen
-from textfuse_jax.config import validate
+from textfuse_jax.config_checks import validate
 from textfuse_jax.evaluation.records import append_result, environment, hardware, peak_memory
 from textfuse_jax.heap import keep_freed_memory
 from textfuse_jax.training import setup, sweep

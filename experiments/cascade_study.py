@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from experiments import paired
 from experiments.study import METRICS, RESULTS, WORK
-from textfuse_jax.config import validate
+from textfuse_jax.config_checks import validate
 from textfuse_jax.data.cascade_cut import cut
 from textfuse_jax.data.cascade_protocols import CascadeCorpus, split_of
 from textfuse_jax.data.corpus import fingerprint

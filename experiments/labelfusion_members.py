@@ -14,7 +14,8 @@ import sys
 from ml_collections import ConfigDict
 
 from configs import agnews_labelfusion, goemotions_labelfusion
-from textfuse_jax.config import runlocal, validate
+from textfuse_jax.config import runlocal
+from textfuse_jax.config_checks import validate
 from textfuse_jax.data.corpus import Corpus
 from textfuse_jax.fusion.members import Logits, encoder_logits, opinion
 from textfuse_jax.heap import keep_freed_memory

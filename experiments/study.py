@@ -24,7 +24,8 @@ from ml_collections import ConfigDict
 from configs import agnews_frozen
 from experiments import paired, study_linear
 from experiments.study_training import Materials, Measure, Outcome, Point, joined, train_resampled, train_settings
-from textfuse_jax.config import default_config, runlocal, validate
+from textfuse_jax.config import default_config, runlocal
+from textfuse_jax.config_checks import validate
 from textfuse_jax.data.corpus import Corpus, fingerprint
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound, locate
 from textfuse_jax.encoders.checkpoints import fingerprint as weights_fingerprint

@@ -13,7 +13,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from textfuse_jax.config import ConfigError, default_config, validate
+from textfuse_jax.config import default_config
+from textfuse_jax.config_checks import ConfigError, validate
 from textfuse_jax.data.corpus import DataError, DataNotFound
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound
 from textfuse_jax.evaluation.records import environment, write_json

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from textfuse_jax.config import ConfigError, data_seed, validate
+from textfuse_jax.config import data_seed
+from textfuse_jax.config_checks import ConfigError, validate
 from textfuse_jax.data.corpus import Corpus
 from textfuse_jax.evaluation import figures
 from textfuse_jax.evaluation.metrics import classification_metrics

@@ -8,7 +8,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 
 from configs import rumor_pheme
 from tests.data.test_cascade_rows import made
-from textfuse_jax.config import ConfigError, validate
+from textfuse_jax.config_checks import ConfigError, validate
 from textfuse_jax.data import selection as S
 from textfuse_jax.data.cascade_cut import keep_posts
 from textfuse_jax.data.cascade_sets import PHEME, pheme

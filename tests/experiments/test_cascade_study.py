@@ -10,7 +10,7 @@ import pytest
 from configs import rumor_pheme
 from experiments import cascade_study as C
 from experiments import cascade_tables, rumor_fusion
-from textfuse_jax.config import validate
+from textfuse_jax.config_checks import validate
 from textfuse_jax.evaluation.records import read_results
 
 STUDIES = sorted(cascade_tables.TITLES)

@@ -24,7 +24,8 @@ from experiments import (
     study_training,
 )
 from tests.launching import write_corpus
-from textfuse_jax.config import runlocal, validate
+from textfuse_jax.config import runlocal
+from textfuse_jax.config_checks import validate
 from textfuse_jax.data.corpus import Split
 from textfuse_jax.encoders.architecture import Architecture
 from textfuse_jax.evaluation.records import append_result

@@ -8,7 +8,7 @@ import pytest
 
 from experiments import paired, study_extras, study_tables, tuned, tuned_rows
 from tests.launching import write_corpus
-from textfuse_jax.config import validate
+from textfuse_jax.config_checks import validate
 from textfuse_jax.evaluation.records import read_results
 from textfuse_jax.experiment import run
 

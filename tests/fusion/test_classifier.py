@@ -12,7 +12,7 @@ from sklearn.model_selection import cross_val_score
 from tests.fusion.running import oracle, small_config
 from tests.launching import MODULES, launch, write_corpus
 from tests.llm.server import Server
-from textfuse_jax.config import ConfigError
+from textfuse_jax.config_checks import ConfigError
 from textfuse_jax.data.corpus import DataError
 from textfuse_jax.estimators import AutoFusionClassifier, TextFuseClassifier
 from textfuse_jax.evaluation.metrics import classification_metrics

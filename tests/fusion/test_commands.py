@@ -8,7 +8,7 @@ import pytest
 from tests.fusion.running import run, small_config
 from tests.launching import write_corpus
 from textfuse_jax import results
-from textfuse_jax.config import validate
+from textfuse_jax.config_checks import validate
 from textfuse_jax.estimator_inputs import config_of_file
 from textfuse_jax.fusion import __main__ as command
 

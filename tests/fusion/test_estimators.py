@@ -15,7 +15,7 @@ from configs.agnews_labelfusion import get_config
 from tests.fusion.running import CANARY, oracle
 from tests.launching import MODULES, ROOT, write_corpus
 from tests.llm.server import Server
-from textfuse_jax.config import ConfigError
+from textfuse_jax.config_checks import ConfigError
 from textfuse_jax.data.corpus import DataError
 from textfuse_jax.estimators import AutoFusionClassifier, TextFuseClassifier
 

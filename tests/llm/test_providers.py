@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 from ml_collections import ConfigDict
 
-from textfuse_jax.config import ConfigError, default_config, validate
+from textfuse_jax.config import default_config
+from textfuse_jax.config_checks import ConfigError, validate
 from textfuse_jax.experiment import config_of
 from textfuse_jax.llm.providers import PROVIDERS, Settings, settings_of
 from textfuse_jax.llm.types import Usage

@@ -7,7 +7,8 @@ import pytest
 
 from tests.llm.asking import questions, silent
 from tests.llm.server import Faults, Server, completion
-from textfuse_jax.config import ConfigDict, default_config, validate
+from textfuse_jax.config import ConfigDict, default_config
+from textfuse_jax.config_checks import validate
 from textfuse_jax.llm.cache import Cache
 from textfuse_jax.llm.client import ask
 from textfuse_jax.llm.providers import ProviderError, Secret, Settings

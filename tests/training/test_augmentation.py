@@ -15,7 +15,7 @@ from configs import rumor_pheme
 from tests.data.test_cascade_rows import made
 from tests.launching import ROOT
 from tests.llm.server import Faults, Server
-from textfuse_jax.config import ConfigError, validate
+from textfuse_jax.config_checks import ConfigError, validate
 from textfuse_jax.data.cascade_cut import first_posts
 from textfuse_jax.data.corpus import DataError
 from textfuse_jax.llm.budget import DryRun

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from configs import rumor_pheme, rumor_weibo
-from textfuse_jax.config import ConfigError, validate
+from textfuse_jax.config_checks import ConfigError, validate
 from textfuse_jax.data.corpus import TEST, TRAIN, DataError
 from textfuse_jax.sweeping import run_sweep
 from textfuse_jax.training import setup, sweep

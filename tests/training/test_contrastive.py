@@ -10,7 +10,7 @@ import pytest
 
 from configs import quickstart
 from tests.launching import write_corpus
-from textfuse_jax.config import ConfigError, validate
+from textfuse_jax.config_checks import ConfigError, validate
 from textfuse_jax.experiment import run
 from textfuse_jax.training import setup
 from textfuse_jax.training.contrastive import contrast

@@ -10,7 +10,7 @@ import pytest
 
 from configs import agnews_frozen, quickstart
 from tests.launching import SMALL, launch, write_corpus
-from textfuse_jax.config import ConfigError
+from textfuse_jax.config_checks import ConfigError
 from textfuse_jax.evaluation.metrics import selection_metrics
 from textfuse_jax.experiment import read_config
 from textfuse_jax.sweeping import run_sweep

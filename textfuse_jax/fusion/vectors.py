@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from textfuse_jax.config import ConfigError
+from textfuse_jax.config_checks import ConfigError
 from textfuse_jax.data.pipeline import evaluation_batches
 from textfuse_jax.encoders.architecture import read_architecture
 from textfuse_jax.encoders.checkpoints import locate

@@ -163,7 +163,7 @@ class Settings:
 
 
 def settings_faults(settings: Settings) -> list[tuple[str, str]]:
-    """(field, what it must be) of every field that is wrong; what ``config.validate`` says of ``config.llm``."""
+    """(field, what it must be) of every field that is wrong; what ``config_checks.validate`` says of ``config.llm``."""
     s, faults = settings, []
 
     def need(field: str, ok: bool, must: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from textfuse_jax.config import ConfigError
+from textfuse_jax.config_checks import ConfigError
 from textfuse_jax.data.cascades import Cascades
 from textfuse_jax.data.corpus import DataError
 from textfuse_jax.data.tabular import read_table

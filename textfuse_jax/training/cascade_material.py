@@ -17,7 +17,8 @@ import jax
 import numpy as np
 from sklearn.utils import murmurhash3_32
 
-from textfuse_jax.config import ConfigError, data_seed
+from textfuse_jax.config import data_seed
+from textfuse_jax.config_checks import ConfigError
 from textfuse_jax.data.cascade_protocols import CascadeCorpus, split_of
 from textfuse_jax.data.cascade_rows import cascade_batches
 from textfuse_jax.data.cascades import Cascades

@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from textfuse_jax.config import ConfigError, data_seed
+from textfuse_jax.config import data_seed
+from textfuse_jax.config_checks import ConfigError
 from textfuse_jax.data.pipeline import train_batches
 from textfuse_jax.data.tokenize import Encoded
 from textfuse_jax.encoders.architecture import Architecture

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from textfuse_jax.config import ConfigError
+from textfuse_jax.config_checks import ConfigError
 from textfuse_jax.data import cascade_protocols
 from textfuse_jax.data.cascade_sets import SOURCES as CASCADES
 from textfuse_jax.data.sources import FIELDS

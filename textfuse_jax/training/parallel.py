@@ -18,7 +18,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from textfuse_jax.config import ConfigError
+from textfuse_jax.config_checks import ConfigError
 from textfuse_jax.dropout import ROWS
 
 SMALLEST = 2**14

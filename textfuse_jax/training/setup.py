@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import tokenizers
 
-from textfuse_jax.config import KNOWN_SHA256, ConfigError, data_seed
+from textfuse_jax.config import KNOWN_SHA256, data_seed
+from textfuse_jax.config_checks import ConfigError
 from textfuse_jax.data.cascade_protocols import load_cascade_corpus
 from textfuse_jax.data.cascade_sets import SOURCES as CASCADES
 from textfuse_jax.data.checks import normalised

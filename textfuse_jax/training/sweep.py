@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from textfuse_jax.config import ConfigError
+from textfuse_jax.config_checks import ConfigError
 from textfuse_jax.data.corpus import TEST, TRAIN, VALIDATION
 from textfuse_jax.data.pipeline import Batches
 from textfuse_jax.evaluation.metrics import selection_metrics
