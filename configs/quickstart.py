@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/quickstart.py
 
-Measured once on two cores of an AMD EPYC: test accuracy 0.778 (95 % 0.749 to 0.807) on 832 docstrings, TF-IDF + logistic
+Measured once on two cores of an AMD EPYC: test accuracy 0.778 (95 % 0.749 to 0.806) on 832 docstrings, TF-IDF + logistic
 regression 0.746; 4.4 minutes from start to report. What is installed decides the corpus, so scores differ between machines.
 
 Variants: ``:runlocal`` (seconds), ``:docstrings`` (what it is already), ``:scratch`` (no pretrained weights); join by commas.

@@ -90,7 +90,15 @@ def settings(name: str) -> list[Setting]:
     return [alone, *(dataclasses.replace(row, name=f"{name}, {row.name}") for row in linear), *others]
 
 
-SETTINGS = [row for name in PUBLISHED for row in settings(name)]
+def with_labels() -> list[Setting]:
+    """TREC as its file leaves it, a finer label before each question, by the linear models: what that label is worth."""
+    fields = {**settings("trec")[0].fields, "data.text_remove": ""}
+    rows = linear_rows("", fields)
+    names = [f"trec with the labels in its texts, {row.name}" for row in rows]
+    return [dataclasses.replace(row, name=name, against=names[0]) for row, name in zip(rows, names)]
+
+
+SETTINGS = [row for name in PUBLISHED for row in settings(name)] + with_labels()
 
 STUDY = Study("graph_benchmarks", frozen(), SETTINGS)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.pairs import pairs_table
 from experiments.study_extras import FIGURES, STARRED, commit_of, extras, found, growth
 from experiments.study_figures import draw, recalls
 from experiments.tuned import ROWS, names_of, protocol
@@ -58,6 +59,7 @@ def section(name: str, path: pathlib.Path) -> str:
     figures.save(draw(name, lines), figure)
     parts = [f"### {TITLES[name]}", " ".join(" ".join([about[0], *about[2:]]).split())]  # the second is the command
     parts += [table(lines, missing), f"![{TITLES[name]}](figures/{figure.name})"]
+    parts += pairs_table(name, lines)
     parts += extras(name, lines)
     parts += found(name)
     hardware, commits = (", ".join(sorted({of(line) for line in lines})) for of in (lambda line: line["hardware"], commit_of))
@@ -259,6 +261,8 @@ def sections() -> list[str]:
     parts += (cost := growth())
     if not cost:
         missing.append("`experiments.length_growth` (What length costs)")
+    if not (HERE / "results" / "latency.jsonl").exists():
+        missing.append("`experiments.latency` (milliseconds a text of the main table's and the ablation's rows)")
     if missing:
         parts.append(f"Not run: {'; '.join(missing)}.")
     return parts if len(parts) > 1 else []

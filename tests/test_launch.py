@@ -7,9 +7,11 @@ import time
 import numpy as np
 import pytest
 
+from configs import graph_benchmarks
 from tests.launching import ROOT, SMALL, launch, write_corpus
 from textfuse_jax import config as configs
 from textfuse_jax import experiment
+from textfuse_jax.config_checks import ConfigError, validate
 from textfuse_jax.data.cascade_sets import SOURCES as CASCADES
 from textfuse_jax.evaluation.records import read_predictions
 from textfuse_jax.predict import Predictor
@@ -36,7 +38,13 @@ def test_every_config_and_variant_is_valid(name, arg):
     module = importlib.import_module(f"configs.{name}")
     assert f"--config=configs/{name}.py" in module.__doc__
     config = module.get_config(arg)
-    configs.validate(config)
+    validate(config)
+
+
+@pytest.mark.parametrize("name", graph_benchmarks.SETS)
+@pytest.mark.parametrize("variant", ["", ",runlocal", ",docstrings", ",scratch"])
+def test_every_text_graph_set_and_variant_is_valid(name, variant):
+    validate(graph_benchmarks.get_config(name + variant))
 
 
 @pytest.mark.slow
@@ -101,8 +109,8 @@ def test_all_faults_are_told_at_once():
     config.model.levels = ("06/word",)
     config.model.pooling = "textfuse_jax.models.pooling:Hybird"
     config.optimizer.learning_rate = -1.0
-    with pytest.raises(configs.ConfigError) as error:
-        configs.validate(config)
+    with pytest.raises(ConfigError) as error:
+        validate(config)
     for words in ("6 faults", "did you mean 'tuned'", "data.max_length", "06/word", "did you mean 'Hybrid'", "learning_rate"):
         assert words in str(error.value)
 
@@ -110,8 +118,17 @@ def test_all_faults_are_told_at_once():
 def test_a_fault_in_a_parts_arguments_is_told():
     config = configs.default_config()
     config.model.pooling_args.alfa = 0.5
-    with pytest.raises(configs.ConfigError, match="takes no argument 'alfa'"):
-        configs.validate(config)
+    with pytest.raises(ConfigError, match="takes no argument 'alfa'"):
+        validate(config)
+
+
+def test_parts_that_do_not_go_together_are_told():
+    config = configs.default_config()
+    config.encoder.mode = "cached"
+    config.model.edges = ("textfuse_jax.models.edges:saliency",)
+    config.model.head = "textfuse_jax.models.head:PerClassMix"
+    with pytest.raises(ConfigError, match=r"(?s)2 faults.*LearnedSaliency.*MeanAndAttention"):
+        validate(config)
 
 
 def test_without_data_and_weights_one_message_within_seconds(tmp_path):

@@ -64,7 +64,7 @@ def default_config() -> ConfigDict:
     model = config.model = ConfigDict()
     model.levels = ("02/phrase", "04/sentence", "06/document")  # layer/scale, fine to coarse
     model.nodes = ("phrase", "sentence")  # scales whose units become graph nodes
-    model.width = 384
+    model.width = 384  # of levels and nodes, the papers' hidden size
     model.pyramid = "textfuse_jax.models.pyramid:Pyramid"
     model.pyramid_args = ConfigDict()
     model.edges = ("textfuse_jax.models.edges:window", "textfuse_jax.models.edges:knn", "textfuse_jax.models.edges:hierarchy")
@@ -226,7 +226,7 @@ def docstrings(config: ConfigDict) -> None:
         config.data.source, config.cascades.task, config.cascades.protocol = "docstring_trees", "", "folds"
         config.cascades.characters = False
         return
-    config.data.source = "docstrings"
+    config.data.source, config.data.text_remove = "docstrings", ""
     config.data.validation_rows = min(config.data.validation_rows, 400)  # of some thousands in all
 
 

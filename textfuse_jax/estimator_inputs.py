@@ -15,6 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from textfuse_jax import config as configs
+from textfuse_jax.config_checks import ConfigError
 from textfuse_jax.data.checks import normalised
 from textfuse_jax.data.corpus import DataError
 
@@ -133,7 +134,7 @@ def replace(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
         *path, name = field.split(".")
         for step in path:
             if not isinstance(part, ConfigDict) or step not in part:
-                raise configs.ConfigError(f"overrides: config.{field} is no field; there is no {step!r}")
+                raise ConfigError(f"overrides: config.{field} is no field; there is no {step!r}")
             part = part[step]
         with part.ignore_type():
             part[name] = ConfigDict(dict(value)) if isinstance(value, Mapping) else value
@@ -146,10 +147,10 @@ def config_of_file(path: pathlib.Path) -> ConfigDict:
       ConfigError: no such file, or none that makes a config.
     """
     if not path.is_file():
-        raise configs.ConfigError(f"config: no file {path}; python -m textfuse_jax.fusion create-config {path} writes one")
+        raise ConfigError(f"config: no file {path}; python -m textfuse_jax.fusion create-config {path} writes one")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
-        raise configs.ConfigError(f"config: {path} has no get_config()")
+        raise ConfigError(f"config: {path} has no get_config()")
     return module.get_config()

@@ -24,6 +24,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import NotFittedError
 
 from textfuse_jax import config as configs
+from textfuse_jax.config_checks import ConfigError, validate
 from textfuse_jax.data.corpus import Corpus, DataError, Split, stratified_split
 from textfuse_jax.estimator_inputs import check_index, ids_of, make_config, replace, texts_of, without_copies
 from textfuse_jax.evaluation.metrics import decide
@@ -143,10 +144,10 @@ class _TextClassifier(ClassifierMixin, BaseEstimator):
             raise DataError(f"row {blank[0]}: the text is empty ({len(blank)} such rows); leave them out of fit")
         self.config_ = self._config(self.labels_.multi_label)
         self.config_.data.text_columns, self.config_.data.clean_html = tuple(self.text_columns), False  # texts as they are given
-        configs.validate(self.config_)
+        validate(self.config_)
         everything = Split(ids_of(texts), texts, encoded)
         if not 0 < self.validation_fraction < 1:
-            raise configs.ConfigError(f"validation_fraction must lie between 0 and 1, got {self.validation_fraction}")
+            raise ConfigError(f"validation_fraction must lie between 0 and 1, got {self.validation_fraction}")
         kept, held = stratified_split(
             encoded, max(2.0, round(len(texts) * self.validation_fraction)), configs.data_seed(self.config_)
         )
@@ -270,9 +271,7 @@ class AutoFusionClassifier(_TextClassifier):
         """Trains the encoder and its folds, asks the LLMs about the texts, fits the fusion; see ``TextFuseClassifier.fit``."""
         corpus = self._fit(X, y)
         if self.config_.llm.dry_run:
-            raise configs.ConfigError(
-                "llm.dry_run asks nobody, so there is nothing to fit; estimate(X, y) says what fit would ask"
-            )
+            raise ConfigError("llm.dry_run asks nobody, so there is nothing to fit; estimate(X, y) says what fit would ask")
         with self._working() as stop:
             asker = self._asker(corpus, self._folder)
             for name, estimate in pipeline.estimates(asker, corpus).items():
@@ -307,7 +306,7 @@ class AutoFusionClassifier(_TextClassifier):
         provider, base = self.provider, self.config
         if not isinstance(provider, str | None) or str(provider).endswith(".py"):
             if base is not None:
-                raise configs.ConfigError("a config is given twice, as the first argument and by config=...; give it once")
+                raise ConfigError("a config is given twice, as the first argument and by config=...; give it once")
             provider, base = None, provider
         config = make_config(base, None, multi_label, self.seed)
         given = {"provider": provider, "model": self.model, "call_share": self.call_share, **(self.llm or {})}
@@ -324,7 +323,7 @@ class AutoFusionClassifier(_TextClassifier):
             config.llm.provider, config.llm.model = "local", config.llm.model or "local"
         config.fusion.combiner = self.combiner or config.fusion.combiner or "mlp"
         if config.fusion.simulated_accuracy > 0:
-            raise configs.ConfigError(
+            raise ConfigError(
                 "config.fusion.simulated_accuracy must be 0 in a classifier, got "
                 f"{config.fusion.simulated_accuracy}: a simulated LLM reads the true labels, which new texts don't have"
             )

@@ -41,7 +41,7 @@ FIELDS: dict[str, Any] = dict(
     clean_html=True,  # AG News: undo the debris of its crawl
     download=False,  # let TFDS download and prepare what isn't there
     train_rows=0,  # 0 = all; else a stratified sample by the seed
-    validation_fraction=0.1,  # of the training rows (of train_rows, if given); 0 = no validation split
+    validation_fraction=0.1,  # of the training rows (of train_rows, if given), in (0, 1)
     validation_rows=0,  # 0 = by the fraction, or all that are given
     test_fraction=0.2,  # where no test rows are given
     test_rows=0,  # 0 = all; else a stratified sample by the seed
