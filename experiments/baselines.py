@@ -10,7 +10,20 @@ seeds. Tuned encoders take a run each, on 8,000 rows: ``experiments.tuned``. Som
 
 from __future__ import annotations
 
-from experiments.study import ATTENTION, ENCODER_ALONE, HEAD, NO_GRAPH, OURS, Setting, Study, frozen, linear_rows, main, rates
+from experiments.study import (
+    ATTENTION,
+    ENCODER_ALONE,
+    HEAD,
+    NO_GRAPH,
+    OURS,
+    Setting,
+    Study,
+    frozen,
+    linear_rows,
+    main,
+    mixed_row,
+    rates,
+)
 from experiments.study_graphs import attention_facts
 from textfuse_jax.config import MINILM
 
@@ -62,6 +75,7 @@ SETTINGS = [
     Setting("encoder alone, last layer", {**ENCODER_ALONE, "model.document_taps": ("06/document",)}, grid=HEAD),
     Setting("encoder alone, three layers", ENCODER_ALONE, grid=HEAD),
     *linear_rows(),
+    mixed_row(),
     Setting("Pyramid-GNN", published=PYRAMID_PAPER),
     Setting("attention-hybrid pooling", ATTENTION, ATTENTION_PAPER),
     Setting("Pyramid-GNN, taps and words", OURS),

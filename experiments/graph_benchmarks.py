@@ -2,7 +2,8 @@
 
     TEXTFUSE_DATA=DIR python -m experiments.graph_benchmarks [:runlocal]
 
-Each set with the encoder alone, Pyramid-GNN, and Pyramid-GNN with taps and words; differences are against the encoder alone
+Each set with the encoder alone, linear models of words, of the encoder's layers and of both (no graph), Pyramid-GNN, and
+Pyramid-GNN with taps and words; differences are against the encoder alone
 on the same set and regime. Of frozen features texts are cut at 256 tokens (MR and TREC have at most 128). TREC's file leaves a
 finer label before each question, which is taken out. Tuned encoders, which read longer test texts whole, in windows, take a run
 each: ``experiments.tuned``. All training rows, 5 seeds; two hours of one core of a Xeon.
@@ -17,7 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from configs.graph_benchmarks import TREC_LABEL
-from experiments.study import ENCODER_ALONE, HEAD, LOW, OURS, Setting, Study, frozen, linear_rows, main, rates
+from experiments.study import ENCODER_ALONE, HEAD, LOW, OURS, Setting, Study, frozen, linear_rows, main, mixed_row, rates
 
 MODELS = {"encoder alone": ENCODER_ALONE, "Pyramid-GNN": {}, "Pyramid-GNN, taps and words": OURS}
 SHORT = ("mr", "trec")
@@ -85,7 +86,7 @@ def settings(name: str) -> list[Setting]:
         for model, parts in MODELS.items()
     ]
     words = {"accuracy": BAG_OF_WORDS[name], "source": "bag-of-words MLP"} if name in BAG_OF_WORDS else None
-    linear = linear_rows("", fields, against, (words, None))
+    linear = [*linear_rows("", fields, against, (words, None)), mixed_row(fields, against)]
     alone, *others = trained  # what takes long comes last
     return [alone, *(dataclasses.replace(row, name=f"{name}, {row.name}") for row in linear), *others]
 

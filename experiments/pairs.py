@@ -20,7 +20,7 @@ from textfuse_jax.evaluation.report import markdown_table
 
 Line = Mapping[str, Any]
 TFIDF, LOGREG = "TF-IDF + logistic regression", "frozen encoder + logistic regression"
-JOINED = "Pyramid-GNN, taps and words"
+JOINED, MIXED = "Pyramid-GNN, taps and words", "TF-IDF and frozen encoder, mixed"
 ROWS = ("4,000 rows", "8,000 rows", "all rows")
 SETS = ("mr", "r8", "trec", "ohsumed", "20newsgroups")
 PAIRS: dict[str, list[tuple[str, str]]] = {
@@ -29,7 +29,7 @@ PAIRS: dict[str, list[tuple[str, str]]] = {
         ("without pyramid", "encoder alone"),
         ("without pyramid and graph", "encoder alone"),
     ],
-    "baselines": [("attention-hybrid pooling", "encoder alone, last layer"), ("Pyramid-GNN", LOGREG)],
+    "baselines": [("attention-hybrid pooling", "encoder alone, last layer"), ("Pyramid-GNN", LOGREG), (JOINED, MIXED)],
     "pooling_share": [
         ("without self-attention, alpha = 0", "without self-attention, alpha = 1"),
         ("without self-attention, alpha = 0", "maximum, without self-attention"),
@@ -41,6 +41,7 @@ PAIRS: dict[str, list[tuple[str, str]]] = {
         ("Pyramid-GNN, all rows", f"{TFIDF}, all rows"),
     ],
     "graph_benchmarks": [
+        *((f"{name}, {JOINED}", f"{name}, {MIXED}") for name in SETS),
         *((f"{name}, {JOINED}", f"{name}, {LOGREG}") for name in SETS),
         *((f"{name}, {JOINED}", f"{name}, {TFIDF}") for name in SETS),
         *((f"{name}, Pyramid-GNN", f"{name}, {LOGREG}") for name in SETS),

@@ -192,6 +192,14 @@ def linear_rows(
     ]
 
 
+MIXED = "TF-IDF and frozen encoder, mixed"
+
+
+def mixed_row(fields: Mapping[str, Any] | None = None, against: str = "") -> Setting:
+    """Both linear models' probabilities, mixed: what words and layers have together without a graph."""
+    return Setting(MIXED, {**(fields or {}), **ENCODER_ALONE}, None, against, study_linear.words_and_encoder)
+
+
 def frozen(train_rows: int = 4000) -> ConfigDict:
     """The config that studies on cached features change: the papers' parts on AG News, without what we joined to them."""
     config = agnews_frozen.get_config("graph")

@@ -1,13 +1,13 @@
 """Linear rows of the studies' tables: what a model must beat to be worth its training.
 
-Both choose their strength of regularisation on validation and draw nothing at random.
+They choose their strength of regularisation on validation and draw nothing at random.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ from textfuse_jax.training import setup
 
 STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 """Inverse regularisation C of ``encoder_logreg``, for features of variance 1."""
+SHARES = np.linspace(0, 1, 11)
+"""Of the words, in ``words_and_encoder``."""
 
 
 def tfidf(config: ConfigDict, material: setup.Material) -> Outcome:
@@ -48,6 +50,24 @@ def encoder_logreg(config: ConfigDict, material: setup.Material) -> Outcome:
     """
     means = {split: document_means(material, split, config.model.document_taps) for split in ("train", "validation", "test")}
     return logistic(means, material.corpus, config.training.select_by)
+
+
+def words_and_encoder(config: ConfigDict, material: setup.Material) -> Outcome:
+    """The probabilities of ``tfidf`` and of ``encoder_logreg``, mixed; the share of the words is the one with the least nll on
+    validation."""
+    words, encoder, corpus = tfidf(config, material), encoder_logreg(config, material), material.corpus
+
+    def mixed(share: float, of: Callable[[Outcome], np.ndarray]) -> np.ndarray:
+        return share * of(words) + (1 - share) * of(encoder)
+
+    nll = [selection_metrics(corpus.validation.labels, mixed(share, lambda one: one.held))["nll"] for share in SHARES]
+    share = float(SHARES[int(np.argmin(nll))])
+    held, test = mixed(share, lambda one: one.held), mixed(share, lambda one: one.probabilities[0])
+    seconds, parameters = (sum(one.facts[fact] for one in (words, encoder)) for fact in ("seconds_a_trial", "parameters"))
+    return outcome_of(corpus, held, test, seconds, {"chosen": [{"share of words": round(share, 1)}], "parameters": parameters})
+
+
+words_and_encoder.digest = f"{tfidf.digest}; encoder_logreg; shares of {len(SHARES)}"
 
 
 def logistic(means: Mapping[str, np.ndarray], corpus: Corpus, metric: str) -> Outcome:
@@ -118,4 +138,4 @@ def outcome_of(corpus: Corpus, held: np.ndarray, test: np.ndarray, seconds: floa
     facts = facts | {"seconds_a_trial": round(seconds, 1), "diverged": 0, "trials_together": 1}
     logits = (np.log(np.clip(p, 1e-12, 1))[None] for p in (held, test))
     facts |= calibrated(*logits, corpus)
-    return Outcome(test[None], {m: [scores[m]] for m in ("accuracy", "f1_macro", "nll")}, facts)
+    return Outcome(test[None], {m: [scores[m]] for m in ("accuracy", "f1_macro", "nll")}, facts, held)

@@ -138,7 +138,7 @@ def table(lines: list[Line], missing: Sequence[str] = ()) -> str:
     several = len({line["reference"] for line in lines}) > 1
     first: dict[str, Callable[[Line], str]] = {
         "setting": lambda line: named(line) + (f" ({line['diverged']} of {line['seeds']} diverged)" if line["diverged"] else ""),
-        "regime": lambda line: "words alone" if "TF-IDF" in line["setting"] else line["regime"],
+        "regime": lambda line: "words alone" if "TF-IDF +" in line["setting"] else line["regime"],
         "train / test rows": lambda line: f"{line['data']['train']:,} / {line['data']['test']:,}",
         "accuracy on validation": lambda line: spread(line["validation"]["accuracy"]),
         "accuracy, mean ± sd": lambda line: spread(line["test"]["accuracy"]),

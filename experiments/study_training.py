@@ -43,11 +43,13 @@ class Outcome:
       probabilities: of the test documents [seeds, n, c]; one row where nothing is drawn at random.
       validation: metric -> its value for each seed.
       facts: what else the setting's line tells.
+      held: probabilities of the validation documents [n, c], of what draws nothing at random.
     """
 
     probabilities: np.ndarray
     validation: dict[str, list[float | None]]
     facts: dict[str, Any]
+    held: np.ndarray | None = None
 
 
 def joined(outcomes: Sequence[Outcome]) -> Outcome:

@@ -253,6 +253,10 @@ def test_logistic_regression_on_cached_means(tmp_path):
     model = LogisticRegression(C=found.facts["chosen"][0]["C"], max_iter=300, tol=1e-3)
     model.fit(scaler.transform(x["train"]), material.corpus.train.labels)
     np.testing.assert_allclose(found.probabilities[0], model.predict_proba(scaler.transform(x["test"])), atol=1e-6)
+    words, mixed = study_linear.tfidf(base, material), study_linear.words_and_encoder(base, material)
+    share, nll = mixed.facts["chosen"][0]["share of words"], [one.validation["nll"][0] for one in (mixed, words, found)]
+    np.testing.assert_allclose(mixed.probabilities, share * words.probabilities + (1 - share) * found.probabilities, atol=1e-9)
+    assert nll[0] <= min(nll[1:]) + 1e-9 and mixed.facts["parameters"] > found.facts["parameters"]
     with pytest.raises(ValueError, match="document_taps"):
         study_linear.document_means(material, "test", ("03/document",))
 
