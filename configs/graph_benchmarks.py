@@ -25,9 +25,9 @@ SETS = {  # name -> fields of data; documents longer than 256 tokens are read wh
     "trec": dict(text_remove=TREC_LABEL),
 }
 EPOCHS = {"r8": 4, "ohsumed": 5, "mr": 4, "20newsgroups": 3, "trec": 10}
-"""Few rows a class want more passes; the best weights on validation are kept in any case."""
+"""What two cores can do in an hour or two, not chosen on validation, where the best weights are kept in any case."""
 CONSISTENCY = {"r8": 1.0}
-"""Two passes a step (R-Drop): R8's 4,921 training rows are soon learned by heart (validation nll 0.061, with one pass 0.064)."""
+"""Two passes a step (R-Drop): validation nll 0.061 and accuracy 0.980, with one pass 0.064 and 0.982."""
 
 
 def get_config(arg=None):

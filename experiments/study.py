@@ -174,6 +174,10 @@ ATTENTION = {**PHRASES, "model.pooling_args.self_attention": True}
 the last layer's phrases, and the model of arXiv 2512.09444, where they first see one another."""
 
 
+TFIDF, LOGREG = "TF-IDF + logistic regression", "frozen encoder + logistic regression"
+MIXED = "TF-IDF and frozen encoder, mixed"
+
+
 def linear_rows(
     suffix: str = "",
     fields: Mapping[str, Any] | None = None,
@@ -182,21 +186,15 @@ def linear_rows(
 ) -> list[Setting]:
     """The two linear rows of a table, on the data that ``fields`` name, and what is published beside each."""
     fields = {**(fields or {}), **ENCODER_ALONE}
-    fits = {
-        "TF-IDF + logistic regression": study_linear.tfidf,
-        "frozen encoder + logistic regression": study_linear.encoder_logreg,
-    }
+    fits = {TFIDF: study_linear.tfidf, LOGREG: study_linear.encoder_logreg}
     return [
         Setting(f"{name}{suffix}", fields, known, against, fit)
         for (name, fit), known in zip(fits.items(), published, strict=True)
     ]
 
 
-MIXED = "TF-IDF and frozen encoder, mixed"
-
-
 def mixed_row(fields: Mapping[str, Any] | None = None, against: str = "") -> Setting:
-    """Both linear models' probabilities, mixed: what words and layers have together without a graph."""
+    """Both linear models' probabilities, mixed: what words and layers have together at its simplest; TF-IDF reads whole texts."""
     return Setting(MIXED, {**(fields or {}), **ENCODER_ALONE}, None, against, study_linear.words_and_encoder)
 
 

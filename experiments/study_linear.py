@@ -26,7 +26,7 @@ from textfuse_jax.training import setup
 
 STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 """Inverse regularisation C of ``encoder_logreg``, for features of variance 1."""
-SHARES = np.linspace(0, 1, 11)
+SHARES = tuple(round(0.1 * tenths, 1) for tenths in range(11))
 """Of the words, in ``words_and_encoder``."""
 
 
@@ -53,21 +53,24 @@ def encoder_logreg(config: ConfigDict, material: setup.Material) -> Outcome:
 
 
 def words_and_encoder(config: ConfigDict, material: setup.Material) -> Outcome:
-    """The probabilities of ``tfidf`` and of ``encoder_logreg``, mixed; the share of the words is the one with the least nll on
-    validation."""
-    words, encoder, corpus = tfidf(config, material), encoder_logreg(config, material), material.corpus
+    """The probabilities of ``tfidf`` and of a logistic regression on the encoder's means, mixed; all that is chosen (either C,
+    the share of the words) has the least log loss on validation."""
+    means = {split: document_means(material, split, config.model.document_taps) for split in ("train", "validation", "test")}
+    corpus = material.corpus
+    words, layers = tfidf(config, material), logistic(means, corpus, "nll")
 
     def mixed(share: float, of: Callable[[Outcome], np.ndarray]) -> np.ndarray:
-        return share * of(words) + (1 - share) * of(encoder)
+        return share * of(words) + (1 - share) * of(layers)
 
     nll = [selection_metrics(corpus.validation.labels, mixed(share, lambda one: one.held))["nll"] for share in SHARES]
-    share = float(SHARES[int(np.argmin(nll))])
+    share = SHARES[int(np.argmin(nll))]
     held, test = mixed(share, lambda one: one.held), mixed(share, lambda one: one.probabilities[0])
-    seconds, parameters = (sum(one.facts[fact] for one in (words, encoder)) for fact in ("seconds_a_trial", "parameters"))
-    return outcome_of(corpus, held, test, seconds, {"chosen": [{"share of words": round(share, 1)}], "parameters": parameters})
+    seconds, parameters = (sum(one.facts[fact] for one in (words, layers)) for fact in ("seconds_a_trial", "parameters"))
+    strengths = {f"C of {name}": one.facts["chosen"][0]["C"] for name, one in (("words", words), ("layers", layers))}
+    return outcome_of(corpus, held, test, seconds, {"chosen": [{"share of words": share, **strengths}], "parameters": parameters})
 
 
-words_and_encoder.digest = f"{tfidf.digest}; encoder_logreg; shares of {len(SHARES)}"
+words_and_encoder.digest = f"{tfidf.digest}; layers, C of {STRENGTHS} by nll; shares of words {SHARES}"
 
 
 def logistic(means: Mapping[str, np.ndarray], corpus: Corpus, metric: str) -> Outcome:

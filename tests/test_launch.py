@@ -129,6 +129,9 @@ def test_parts_that_do_not_go_together_are_told():
     config.model.head = "textfuse_jax.models.head:PerClassMix"
     with pytest.raises(ConfigError, match=r"(?s)2 faults.*LearnedSaliency.*MeanAndAttention"):
         validate(config)
+    config.model.pyramid, config.model.document_taps = "", ("06/document",)  # edges aren't read, nothing is pooled
+    config.model.pooling = config.model.head = None
+    validate(config)
 
 
 def test_without_data_and_weights_one_message_within_seconds(tmp_path):

@@ -162,12 +162,13 @@ def _model(config: ConfigDict, need: _Need) -> None:
     need("model.nodes", len(m.nodes) > 0 and all(scale in SCALES for scale in m.nodes), f"scales of {scales}")
     need("model.edge_tap", not m.edge_tap or bool(m.pyramid), "empty where model.pyramid is: there are no edges")
     need.positive("model.width")
-    attends = config.encoder.mode != "cached" and not config.encoder.scratch.kinds
+    attends = not m.pyramid or (config.encoder.mode != "cached" and not config.encoder.scratch.kinds)
     told = "without saliency where encoder.mode is cached or encoder.scratch.kinds are given (no attention); try LearnedSaliency"
-    need("model.edges", attends or not any(name.endswith(":saliency") for name in m.edges), told)
-    halves = m.pooling.endswith(":MeanAndAttention") and not (m.document_taps or m.lexical)
-    told = 'another than PerClassMix unless pooling is MeanAndAttention, document_taps=() and lexical=""'
-    need("model.head", halves or not m.head.endswith(":PerClassMix"), told)
+    need("model.edges", attends or "textfuse_jax.models.edges:saliency" not in m.edges, told)
+    joined = m.document_taps or m.lexical or (m.source_vector and config.data.source in CASCADES)
+    halves = str(m.pooling).endswith(":MeanAndAttention") and not joined
+    told = 'another than PerClassMix unless pooling is MeanAndAttention, document_taps=(), lexical="" and source_vector=False'
+    need("model.head", halves or not str(m.head).endswith(":PerClassMix"), told)
     slots = [(slot, m[slot], m[f"{slot}_args"]) for slot in SLOTS]
     edges = [("edges", name, m.edges_args.get(name.rpartition(":")[2], {})) for name in m.edges]
     for slot, name, args in slots + edges:

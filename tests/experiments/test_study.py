@@ -255,7 +255,10 @@ def test_logistic_regression_on_cached_means(tmp_path):
     np.testing.assert_allclose(found.probabilities[0], model.predict_proba(scaler.transform(x["test"])), atol=1e-6)
     words, mixed = study_linear.tfidf(base, material), study_linear.words_and_encoder(base, material)
     share, nll = mixed.facts["chosen"][0]["share of words"], [one.validation["nll"][0] for one in (mixed, words, found)]
-    np.testing.assert_allclose(mixed.probabilities, share * words.probabilities + (1 - share) * found.probabilities, atol=1e-9)
+    layers = study_linear.logistic(
+        x | {"validation": study_linear.document_means(material, "validation", study.TAPS)}, material.corpus, "nll"
+    )
+    np.testing.assert_allclose(mixed.probabilities, share * words.probabilities + (1 - share) * layers.probabilities, atol=1e-9)
     assert nll[0] <= min(nll[1:]) + 1e-9 and mixed.facts["parameters"] > found.facts["parameters"]
     with pytest.raises(ValueError, match="document_taps"):
         study_linear.document_means(material, "test", ("03/document",))
