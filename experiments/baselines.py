@@ -5,7 +5,8 @@
 From scratch: 1D-CNN, LSTM, LSTM + CNN, transformer, GAT on the graph of tokens; their budget is that of the other rows, 4 passes
 over 4,000 texts (208 steps), for which they are probably undertrained: their best step stands in the table. On frozen MiniLM
 features: the encoder alone, linear models of it, of words and of both mixed, both papers' models, and ours with document taps and
-words joined. 4,000 training rows of AG News, 5 seeds. Tuned encoders take a run each, on 8,000 rows: ``experiments.tuned``. Some 40 minutes of one core, 31 of them from scratch.
+words joined. 4,000 training rows of AG News, 5 seeds. Tuned encoders take a run each, on 8,000 rows: ``experiments.tuned``.
+Some 40 minutes of one core, 31 of them from scratch.
 """
 
 from __future__ import annotations
