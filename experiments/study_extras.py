@@ -37,7 +37,27 @@ def extras(name: str, lines: Sequence[Line]) -> list[str]:
         blocks += [strata_table(lines)]
     if name == "baselines":
         blocks += calibration(name, lines)
+    if name == "hidden_size":
+        blocks += one_rate(name, lines)
     return blocks
+
+
+def one_rate(name: str, lines: Sequence[Line]) -> list[str]:
+    """Accuracy on validation along the hidden size where all widths have one rate, of the trials that chose: a panel for the
+    lowest rate, the middle one and the highest."""
+    panels: dict[float, dict[str, list]] = {}
+    for line in lines:
+        for one in line.get("choices", ()):
+            found = panels.setdefault(one["fields"]["optimizer.learning_rate"], {})
+            rows = found.setdefault(f"{line['data']['train']:,} training rows", [])
+            rows.append((line["fields"]["model.width"], [one["accuracy"]]))
+    rates = sorted(panels)
+    if len(rates) < 3:
+        return []
+    titled = {f"rate {rate:g} for all widths": panels[rate] for rate in (rates[0], rates[len(rates) // 2], rates[-1])}
+    figure = FIGURES / f"study_{name}_one_rate.png"
+    figures.save(setting_lines(titled, "hidden size (units)", "accuracy on validation (share), one seed", log="x"), figure)
+    return [f"![Accuracy along the hidden size at one rate for all widths](figures/{figure.name})"]
 
 
 def samples(name: str, lines: Sequence[Line]) -> list[str]:

@@ -119,6 +119,18 @@ def made_up_line(setting, fields, reference, rng):
     return line | {"ece_after_temperature": [0.01] * 5, "difference": 0.01, "difference_ci95": [0.0, 0.02], "p": 0.04}
 
 
+def test_widths_at_one_rate_are_drawn_from_the_trials_that_chose(tmp_path, monkeypatch):
+    monkeypatch.setattr(study_extras, "FIGURES", tmp_path)
+    lines = [
+        {"fields": {"model.width": width}, "data": {"train": rows}, "choices": []} for rows in (1000, 4000) for width in (64, 512)
+    ]
+    assert study_extras.one_rate("hidden_size", lines) == []
+    for line in lines:
+        line["choices"] = [{"fields": {"optimizer.learning_rate": rate}, "accuracy": 0.8} for rate in (1e-2, 1e-4, 1e-3)]
+    assert "at one rate" in study_extras.one_rate("hidden_size", lines)[0]
+    assert (tmp_path / "study_hidden_size_one_rate.png").stat().st_size > 10_000
+
+
 def test_thirds_by_number_of_words():
     """Words 1, 1, 2, 3, 4, 9: cuts at 1.67 and 3.33, so a third are the two of 1 word, those of 2 and 3, those of 4 and 9."""
     test = Split(list("abcdef"), ["w " * n for n in (9, 1, 3, 1, 2, 4)], np.array([0, 1, 0, 1, 0, 1], np.int32))
