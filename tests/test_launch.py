@@ -44,7 +44,9 @@ def test_every_config_and_variant_is_valid(name, arg):
 @pytest.mark.parametrize("name", graph_benchmarks.SETS)
 @pytest.mark.parametrize("variant", ["", ",runlocal", ",docstrings", ",scratch"])
 def test_every_text_graph_set_and_variant_is_valid(name, variant):
-    validate(graph_benchmarks.get_config(name + variant))
+    config = graph_benchmarks.get_config(name + variant)
+    validate(config)
+    assert config.name == f"graph_benchmarks_{name}"
 
 
 @pytest.mark.slow
