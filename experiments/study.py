@@ -41,7 +41,7 @@ WORK = pathlib.Path("runs") / "studies"
 METRICS = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "auc_ovr", "nll", "ece", "brier")
 DEFAULTS = 1
 """Number of the defaults in textfuse_jax/config.py, as far as studies rely on them."""
-LOCAL_SETTINGS = 3
+LOCAL_SETTINGS = 2
 """Settings of a study that ``runlocal`` trains."""
 RATES = (5e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 CHOSEN_BY = "nll of the whole training"

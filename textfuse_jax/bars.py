@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 import rich.progress
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
 
 EVERY = 30.0
 """Seconds between two lines of a log."""
@@ -30,9 +34,26 @@ class Progress(rich.progress.Progress):
         super().update(task_id, **fields)
         self._tell(task_id)
 
+    def stop(self) -> None:
+        """As Rich's, but a bar that goes leaves no empty line in a log."""
+        if self.live.transient and not self.console.is_terminal:
+            self.live.stop()
+        else:
+            super().stop()
+
     def _tell(self, task_id: rich.progress.TaskID) -> None:
         if self.disable or self.console.is_terminal or time.monotonic() - self._told < EVERY:
             return
         self._told, task = time.monotonic(), next(task for task in self.tasks if task.id == task_id)
         told = (str(column(task)) for column in self.columns if not isinstance(column, rich.progress.BarColumn))
         print("  ".join(filter(None, map(str.strip, told))) + " left", file=sys.stderr, flush=True)
+
+
+def followed(items: Sequence[Item], name: str, shown: bool = True) -> Iterator[Item]:
+    """The items one by one, their number and the time left shown while they are worked on; on a terminal the bar then goes."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True, disable=not shown) as progress:
+        task = progress.add_task(name, total=len(items))
+        for item in items:
+            yield item
+            progress.advance(task)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from textfuse_jax.bars import followed
 from textfuse_jax.data.corpus import Corpus
 from textfuse_jax.training import checkpoints, setup
 from textfuse_jax.training.compilation import Compiled
@@ -60,8 +61,10 @@ def train(
         f", padding waste {batches.waste:.1%}, {material.told(config)}"
     )
 
-    def evaluation(name: str) -> Any:
-        return material.held_batches(config, name, rows_multiple=mesh.size // hosts, **share)
+    def predicted(name: str, tree: Any) -> np.ndarray:
+        held = material.held_batches(config, name, rows_multiple=mesh.size // hosts, **share)
+        seen = followed(held, f"  {name}, batches", shown=leads())
+        return predict_logits(forward, tree, seen, len(splits[name]), classes, mesh)
 
     # ---- model, optimizer, step
     model, constants = material.make_model(config), {k: jnp.asarray(v) for k, v in material.constants().items()}
@@ -121,7 +124,7 @@ def train(
     def validate(now: int) -> None:
         nonlocal best
         weights, frozen = engine.get((learned(state), state.frozen))
-        logits = predict_logits(forward, weights | frozen, evaluation("validation"), len(corpus.validation), classes, mesh)
+        logits = predicted("validation", weights | frozen)
         line = score_line(now, logits, corpus, config.training.select_by)
         record(line)
         better = progress["best_score"] is None or line["score"] > progress["best_score"]
@@ -181,7 +184,7 @@ def train(
     logits = {}
     for name in ("validation", "test"):
         say(f"evaluating on {name}: {len(splits[name].ids)} documents")
-        logits[name] = predict_logits(forward, best | state.frozen, evaluation(name), len(splits[name]), classes, mesh)
+        logits[name] = predicted(name, best | state.frozen)
     facts = {
         "documents": progress["documents"],
         "steps": now,
