@@ -29,6 +29,7 @@ from textfuse_jax.config_checks import validate
 from textfuse_jax.data.corpus import Corpus, fingerprint
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound, locate
 from textfuse_jax.encoders.checkpoints import fingerprint as weights_fingerprint
+from textfuse_jax.encoders.linear import product_dtype
 from textfuse_jax.evaluation.metrics import classification_metrics
 from textfuse_jax.evaluation.records import append_result, environment, hardware, plain, read_results
 from textfuse_jax.experiment import differences
@@ -266,6 +267,7 @@ def run(study: Study, output: pathlib.Path, say: Callable[[str], None] = print) 
                 "protocol": keys[setting.name],
                 "fields": plain(dict(setting.fields)),
                 "regime": regime(config),
+                "products": str(product_dtype(config.encoder.dtype)),
                 "data": {n: len(getattr(corpus, n)) for n in ("train", "validation", "test")} | {"name": corpus.name},
                 "seeds": len(outcome.probabilities),
                 "rows_of_each_seed_differ": resample,

@@ -30,6 +30,7 @@ from experiments import paired
 from experiments.study import RESULTS, WORK, interval, scores, strata
 from experiments.tuned_rows import ROWS, Row
 from textfuse_jax.config import default_config
+from textfuse_jax.encoders.linear import product_dtype
 from textfuse_jax.evaluation.records import append_result, plain, read_predictions, read_results
 from textfuse_jax.experiment import EXIT_INTERRUPTED, Interrupted, differences, run
 from textfuse_jax.training import setup
@@ -53,6 +54,7 @@ def record(row: Row, seed: int) -> dict[str, Any]:
         "protocol": protocol(row),
         "fields": fields_of(row),
         "regime": "tuned",
+        "products": str(product_dtype(row.at(0).encoder.dtype)),
         "data": {name: result["data"][name] for name in ("name", "train", "validation", "test")},
         "seeds": 1,
         "rows_of_each_seed_differ": row.resample,

@@ -134,9 +134,9 @@ def _is_pattern(text: str) -> bool:
 def _encoder(config: ConfigDict, need: _Need) -> None:
     e = config.encoder
     need.one_of("encoder.mode", "tuned", "frozen", "cached")
-    need.one_of("encoder.dtype", "float32", "bfloat16")
+    need.one_of("encoder.dtype", "auto", "float32", "bfloat16")
     need.one_of("encoder.fused_attention", "", "cudnn", "xla")
-    need("encoder.fused_attention", e.dtype == "bfloat16" or e.fused_attention != "cudnn", 'not "cudnn" unless dtype is bfloat16')
+    need("encoder.fused_attention", e.dtype != "float32" or e.fused_attention != "cudnn", 'not "cudnn" where dtype is float32')
     need.one_of("encoder.cache_dtype", "float32", "float16")
     need("encoder.scratch.kinds", all(kind in KINDS for kind in e.scratch.kinds), f"of {', '.join(KINDS)}")
     need(

@@ -1,10 +1,12 @@
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from textfuse_jax.encoders.linear import Linear, contract_rows, dense_product, matmul, rounded_kernels
+from textfuse_jax.encoders import linear
+from textfuse_jax.encoders.linear import Linear, contract_rows, dense_product, matmul, product_dtype, rounded_kernels
 
 
 def _operands():
@@ -73,3 +75,17 @@ def test_a_dense_layer_by_our_product_is_flax_s_own():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), loss(ours), loss(plain))
     with pytest.raises(ValueError, match="last axis"):
         dense_product(x, x, (((2,), (1,)), ((0,), (0,))))
+
+
+def test_products_take_bfloat16_where_the_device_has_them(tmp_path, monkeypatch):
+    assert product_dtype("bfloat16") == jnp.bfloat16 and product_dtype("float32") == jnp.float32
+    told = tmp_path / "cpuinfo"
+    assert not linear._cpu_multiplies_bfloat16(told)
+    for flags, found in [("fma avx2", False), ("avx512f avx512_bf16", True), ("amx_bf16 amx_tile", True)]:
+        told.write_text(f"processor : 0\nflags\t\t: fpu {flags}\n")
+        assert linear._cpu_multiplies_bfloat16(told) == found
+        monkeypatch.setattr(linear, "_cpu_multiplies_bfloat16", lambda found=found: found)
+        assert product_dtype("auto") == (jnp.bfloat16 if found else jnp.float32)
+        monkeypatch.undo()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert product_dtype("auto") == jnp.bfloat16

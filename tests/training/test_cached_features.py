@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from configs import quickstart
-from textfuse_jax.encoders import transformer
 from textfuse_jax.config_checks import ConfigError
+from textfuse_jax.encoders import transformer
 from textfuse_jax.training import setup
 
 TAPS = ("01/document", "02/phrase")

@@ -28,6 +28,7 @@ from textfuse_jax.data.pipeline import train_batches
 from textfuse_jax.data.tokenize import Encoded
 from textfuse_jax.encoders.architecture import Architecture
 from textfuse_jax.encoders.encoder import Encoder
+from textfuse_jax.encoders.linear import product_dtype
 from textfuse_jax.training import checkpoints
 from textfuse_jax.training.compilation import Compiled
 from textfuse_jax.training.losses import Loss
@@ -137,7 +138,7 @@ def pretrain(
         architecture,
         (tap := f"{layer:02d}/document",),
         frozen_layers=config.encoder.tuned_from,
-        dtype=jnp.dtype(config.encoder.dtype),
+        dtype=product_dtype(config.encoder.dtype),
         remat=config.encoder.remat,
         hidden_dropout=c.dropout,
         attention_dropout=c.dropout,

@@ -27,7 +27,7 @@ from textfuse_jax.encoders.architecture import Architecture
 from textfuse_jax.encoders.cache import bytes_lacking, check_disk, digest, extract
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound, fingerprint, locate
 from textfuse_jax.encoders.encoder import CachedEncoder, Encoder
-from textfuse_jax.encoders.linear import rounded_kernels
+from textfuse_jax.encoders.linear import product_dtype, rounded_kernels
 from textfuse_jax.encoders.tokenizers import load_tokenizer, pad_id, save_tokenizer, train_wordpiece
 from textfuse_jax.encoders.weights import load_params
 from textfuse_jax.llm.budget import run_of
@@ -305,7 +305,7 @@ def make_model(config, architecture: Architecture, classes: int, mode: str | Non
             architecture=architecture,
             taps=taps,
             frozen_layers=frozen,
-            dtype=jnp.dtype(e.dtype),
+            dtype=product_dtype(e.dtype),
             remat=e.remat,
             hidden_dropout=e.dropout,
             attention_dropout=e.attention_dropout,
@@ -361,12 +361,12 @@ def cached_features(
     """
     mesh = own_mesh()
     e, a = config.encoder, encoder.architecture
-    taps = tuple(taps or taps_of(config.model))
-    module = Encoder(a, taps, frozen_layers=a.layers + 1, dtype=jnp.dtype(e.dtype), fused=e.fused_attention)
-    params = replicate({"params": rounded_kernels(encoder.params, jnp.dtype(e.dtype))}, mesh)
+    taps, dtype = tuple(taps or taps_of(config.model)), product_dtype(e.dtype)
+    module = Encoder(a, taps, frozen_layers=a.layers + 1, dtype=dtype, fused=e.fused_attention)
+    params = replicate({"params": rounded_kernels(encoder.params, dtype)}, mesh)
     forward = Compiled(jax.jit(lambda p, rows: module.apply(p, rows, train=False)[0]), "encoder", say)
     root = pathlib.Path(e.cache_dir) if e.cache_dir else pathlib.Path.home() / ".cache" / "textfuse_jax"
-    made_by = f"{encoder.fingerprint[:12]}-{e.dtype}-{e.cache_dtype}"
+    made_by = f"{encoder.fingerprint[:12]}-{dtype}-{e.cache_dtype}"
     folders = {  # by their texts: runs on other training rows share a test split
         name: root / f"{name.replace(':', '_').replace('/', '_')}-{digest(encoded)[:12]}-{made_by}"
         for name, encoded in texts.items()
@@ -388,7 +388,7 @@ def cached_features(
             [once.pieces[once.bounds[b] : once.bounds[b + 1]] for b in range(once.batches)],
             encoded,
             taps,
-            encoder=" ".join(filter(None, (encoder.fingerprint, e.dtype, e.fused_attention))),
+            encoder=" ".join(filter(None, (encoder.fingerprint, str(dtype), e.fused_attention))),
             width=a.width,
             precision=e.cache_dtype,
             together=2 if mesh.size == 1 else 1,
