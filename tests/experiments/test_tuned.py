@@ -53,9 +53,18 @@ def test_a_row_is_run_recorded_and_not_run_again(tmp_path, monkeypatch, capsys):
     for name in ("RESULTS", "FOLDER", "WORK"):
         monkeypatch.setattr(tuned, name, tmp_path / name)
     finished = []
-    monkeypatch.setattr(
-        tuned, "run", lambda config, folder, resume: finished.append(folder) or run(config, folder, resume=resume)
-    )
+
+    def run_or_copy(config, folder, resume):
+        """Two seeds of a row are run; what is asked for again, and a third seed, is a copy of one of them."""
+        finished.append(folder)
+        kept = tmp_path / "kept" / folder.parent.name / str(int(folder.name) % 2)
+        if kept.exists():
+            shutil.copytree(kept, folder)
+        else:
+            run(config, folder, resume=resume)
+            shutil.copytree(folder, kept)
+
+    monkeypatch.setattr(tuned, "run", run_or_copy)
     assert tuned.main([]) == 0
     lines = read_results(tmp_path / "RESULTS" / "baselines.jsonl")
     assert [(line["setting"], line["seeds"]) for line in lines] == [
