@@ -34,7 +34,7 @@ from textfuse_jax.data.pipeline import evaluation_batches
 from textfuse_jax.encoders.checkpoints import locate
 from textfuse_jax.evaluation.records import append_result, environment, hardware, peak_memory
 from textfuse_jax.heap import keep_freed_memory
-from textfuse_jax.training import setup
+from textfuse_jax.training import assembly, setup
 from textfuse_jax.training.inference import predict_logits
 from textfuse_jax.training.parallel import Jit, make_mesh
 from textfuse_jax.training.step import unflatten
@@ -147,11 +147,11 @@ def logits_apart(corpus) -> float:
     encoder = setup.load_text_encoder(config, corpus.train.texts)
     encoded = setup.encode_split(config, encoder.tokenizer, corpus.train.texts[:24])
     batches = evaluation_batches(encoded, corpus.train.labels[:24], tokens_per_batch=2048)
-    model = setup.make_model(config, encoder.architecture, len(corpus.class_names))
-    params = setup.init_params(model, batches.batch(0), 0, encoder.params)
+    model = assembly.make_model(config, encoder.architecture, len(corpus.class_names))
+    params = assembly.init_params(model, batches.batch(0), 0, encoder.params)
     kernel = params["head/logits/kernel"]
     params["head/logits/kernel"] = 0.05 * jax.random.normal(jax.random.key(1), kernel.shape)  # it starts at zero
-    forward = jax.jit(lambda tree, rows: setup.predictor(model)(unflatten(tree), rows)[0])
+    forward = jax.jit(lambda tree, rows: assembly.predictor(model)(unflatten(tree), rows)[0])
     mine = predict_logits(forward, params, batches, 24, len(corpus.class_names), make_mesh(1))
     reference = pyramid_reference.PyramidGNN(locate(config.encoder.checkpoint), len(corpus.class_names)).eval()
     reference.load(params)

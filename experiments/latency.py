@@ -28,7 +28,7 @@ from textfuse_jax.data.corpus import Corpus
 from textfuse_jax.data.pipeline import evaluation_batches
 from textfuse_jax.evaluation.records import append_result, environment, hardware
 from textfuse_jax.evaluation.reference import tfidf_logreg
-from textfuse_jax.training import setup
+from textfuse_jax.training import assembly, setup
 from textfuse_jax.training.grid import with_fields
 from textfuse_jax.training.inference import predict_logits, to_probabilities
 from textfuse_jax.training.parallel import make_mesh
@@ -44,7 +44,7 @@ Predict = Callable[[Sequence[str]], np.ndarray]
 def predictor(config: ConfigDict, encoder: setup.TextEncoder, classes: int) -> Predict:
     """A model of one label a document, from text on, with random weights behind the encoder; on cached features the frozen
     encoder runs too."""
-    model = setup.make_model(config, encoder.architecture, classes, "frozen" if config.encoder.mode == "cached" else None)
+    model = assembly.make_model(config, encoder.architecture, classes, "frozen" if config.encoder.mode == "cached" else None)
     longest, mesh = max(config.data.row_lengths), make_mesh(1)
 
     def batches(texts: Sequence[str]):
@@ -59,7 +59,7 @@ def predictor(config: ConfigDict, encoder: setup.TextEncoder, classes: int) -> P
     params = {name: (0.02 * rng.normal(size=x.shape)).astype(x.dtype) for name, x in shapes.items()}
     params |= {name: x for name, x in flatten({"encoder": encoder.params or {}}).items() if name in params}
     params = jax.device_put(params)
-    forward = jax.jit(lambda params, rows: setup.predictor(model)(unflatten(params), rows)[0])
+    forward = jax.jit(lambda params, rows: assembly.predictor(model)(unflatten(params), rows)[0])
 
     def predict(texts: Sequence[str]) -> np.ndarray:
         return to_probabilities(predict_logits(forward, params, batches(texts), len(texts), classes, mesh), False)

@@ -22,7 +22,7 @@ import numpy as np
 from experiments.study import ENCODER_ALONE, RESULTS, WORK, frozen
 from textfuse_jax.data.pipeline import evaluation_batches
 from textfuse_jax.evaluation.records import append_result, environment, hardware
-from textfuse_jax.training import setup
+from textfuse_jax.training import assembly, setup
 from textfuse_jax.training.grid import with_fields
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
@@ -56,7 +56,7 @@ def cost(model: str, tokens: int, rounds: int = ROUNDS) -> tuple[float, float, i
         row_lengths=config.data.row_lengths,
         tokens_per_batch=len(encoded) * max(config.data.row_lengths),
     ).batch(0)
-    classifier = setup.make_model(config, encoder.architecture, 4)
+    classifier = assembly.make_model(config, encoder.architecture, 4)
     params = jax.jit(lambda: classifier.init(jax.random.key(0), rows, train=False))()
     compiled = jax.jit(lambda p, x: classifier.apply(p, x, train=False)[0]).lower(params, rows).compile()
     held = compiled.memory_analysis()

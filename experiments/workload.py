@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from textfuse_jax.data.corpus import Corpus
 from textfuse_jax.data.pipeline import Batches, train_batches
-from textfuse_jax.training import setup
+from textfuse_jax.training import assembly, setup
 from textfuse_jax.training.losses import make_loss
 from textfuse_jax.training.optimizer import make_optimizer
 from textfuse_jax.training.parallel import Jit, Pmap, replicate
@@ -48,12 +48,12 @@ def make_workload(config: ConfigDict, corpus: Corpus, engine: Jit | Pmap, epochs
         row_lengths=config.data.row_lengths,
         rows_multiple=engine.mesh.size * config.training.accumulate,
     )
-    model = setup.make_model(config, encoder.architecture, classes)
-    params = setup.init_params(model, batches.batch(0), 0, encoder.params)
+    model = assembly.make_model(config, encoder.architecture, classes)
+    params = assembly.init_params(model, batches.batch(0), 0, encoder.params)
     layers, average = encoder.architecture.layers, config.training.average_decay
     state, optimizer = init_state(
         params,
-        lambda name: setup.is_frozen(config, name),
+        lambda name: assembly.is_frozen(config, name),
         lambda p: make_optimizer(config.optimizer, p, steps, layers),
         average=average > 0,
     )

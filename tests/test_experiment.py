@@ -13,7 +13,7 @@ from textfuse_jax import experiment
 from textfuse_jax.data.corpus import DataError
 from textfuse_jax.evaluation.records import read_predictions
 from textfuse_jax.predict import Predictor
-from textfuse_jax.training import checkpoints, setup
+from textfuse_jax.training import assembly, checkpoints, setup
 from textfuse_jax.training.progress import NotFinite
 
 pytestmark = pytest.mark.slow
@@ -183,7 +183,7 @@ def test_frozen_layers_and_class_weights_train(corpus, tmp_path):
     a, b = (checkpoints.load_params(tmp_path / name / "model" / "params") for name in ("run", "longer"))
     for name in a:
         same = np.array_equal(a[name], b[name])
-        assert same == setup.is_frozen(config, name) or not np.any(a[name]), name
+        assert same == assembly.is_frozen(config, name) or not np.any(a[name]), name
 
 
 def test_a_fault_before_the_first_step_leaves_the_folder_free(corpus, tmp_path):

@@ -26,7 +26,7 @@ from textfuse_jax.data.tabular import read_texts
 from textfuse_jax.evaluation.metrics import decide
 from textfuse_jax.evaluation.records import write_predictions
 from textfuse_jax.experiment import USER_ERRORS, config_of
-from textfuse_jax.training import export, setup
+from textfuse_jax.training import assembly, export, setup
 from textfuse_jax.training.inference import chosen, predict_logits, to_probabilities
 from textfuse_jax.training.parallel import make_mesh, replicate
 from textfuse_jax.training.step import unflatten
@@ -46,8 +46,8 @@ class Predictor:
         self.class_names, self.multi_label = self.finished.class_names, self.finished.multi_label
         self._mesh = make_mesh()
         mode = "frozen" if self.config.encoder.mode == "cached" else None
-        model = setup.make_model(self.config, self.finished.architecture, len(self.class_names), mode)
-        self._forward = jax.jit(lambda params, rows: setup.predictor(model)(unflatten(params), rows)[0])
+        model = assembly.make_model(self.config, self.finished.architecture, len(self.class_names), mode)
+        self._forward = jax.jit(lambda params, rows: assembly.predictor(model)(unflatten(params), rows)[0])
         self._params = replicate(self.finished.params, self._mesh)
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:

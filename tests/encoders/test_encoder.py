@@ -47,7 +47,7 @@ def test_dropout_only_in_training(tiny):
 
 def test_frozen_names_are_those_that_get_no_gradient(tiny):
     from textfuse_jax.config import default_config
-    from textfuse_jax.training.setup import is_frozen
+    from textfuse_jax.training.assembly import is_frozen
     from textfuse_jax.training.step import flatten
 
     config = default_config()

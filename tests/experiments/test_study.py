@@ -29,7 +29,7 @@ from textfuse_jax.config_checks import validate
 from textfuse_jax.data.corpus import Split
 from textfuse_jax.encoders.architecture import Architecture
 from textfuse_jax.evaluation.records import append_result
-from textfuse_jax.training import setup
+from textfuse_jax.training import assembly, setup
 from textfuse_jax.training.grid import is_traced, with_fields
 
 STUDIES = sorted(study_tables.TITLES)
@@ -44,7 +44,7 @@ def test_settings_are_valid_and_named_once(name):
     for setting in settings:
         config = with_fields(study.frozen(), setting.fields)
         validate(config)
-        setup.make_model(config, minilm, 4)  # every part takes its arguments
+        assembly.make_model(config, minilm, 4)  # every part takes its arguments
         assert setting.fit or len({tuple(point) for point in setting.points}) <= 1
         assert not setting.against or setting.against in seen | {setting.name}
         seen.add(setting.name)

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec
 from configs import quickstart
 from tests.launching import ROOT, SMALL, command, environment, launch, write_corpus
 from textfuse_jax.data.pipeline import train_batches
-from textfuse_jax.training import checkpoints, parallel, setup
+from textfuse_jax.training import assembly, checkpoints, parallel, setup
 from textfuse_jax.training.losses import make_loss
 from textfuse_jax.training.optimizer import make_optimizer
 from textfuse_jax.training.step import init_state, make_step
@@ -48,8 +48,8 @@ def trajectory(corpus_file):
     batches = train_batches(
         encoded, corpus.train.labels, epochs=9, seed=0, tokens_per_batch=512, row_lengths=(32,), rows_multiple=8
     )
-    model = setup.make_model(config, encoder.architecture, len(corpus.class_names))
-    params = jax.device_get(setup.init_params(model, batches.batch(0), 0, None))  # on the host: a state is donated
+    model = assembly.make_model(config, encoder.architecture, len(corpus.class_names))
+    params = jax.device_get(assembly.init_params(model, batches.batch(0), 0, None))  # on the host: a state is donated
     loss = make_loss(config.loss, corpus.train.labels, len(corpus.class_names))
     apply = lambda tree, rows, key: model.apply({"params": tree}, rows, train=True, rngs={"dropout": key})  # noqa: E731
 

@@ -13,7 +13,7 @@ from textfuse_jax.config_checks import ConfigError
 from textfuse_jax.data.pipeline import evaluation_batches
 from textfuse_jax.encoders.architecture import read_architecture
 from textfuse_jax.encoders.checkpoints import locate
-from textfuse_jax.training import setup
+from textfuse_jax.training import assembly, setup
 from textfuse_jax.training.inference import predict_logits
 from textfuse_jax.training.parallel import make_mesh, replicate
 from textfuse_jax.training.step import flatten, unflatten
@@ -45,8 +45,8 @@ class Embedder:
         config.model.document_taps = (tap_name(layers, "document"),)
         self._config, self._encoder = config, setup.load_text_encoder(config, ())
         self._mesh = make_mesh(1)
-        model = setup.make_model(config, self._encoder.architecture, 1, mode="frozen")
-        self._forward = jax.jit(lambda params, rows: setup.predictor(model)(unflatten(params), rows)[0])
+        model = assembly.make_model(config, self._encoder.architecture, 1, mode="frozen")
+        self._forward = jax.jit(lambda params, rows: assembly.predictor(model)(unflatten(params), rows)[0])
         self._params = replicate(flatten({"encoder": self._encoder.params}), self._mesh)
 
     def __call__(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:

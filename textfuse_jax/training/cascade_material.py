@@ -32,7 +32,7 @@ from textfuse_jax.evaluation.probes import constant, probes
 from textfuse_jax.models.lexical import NO_WORD
 from textfuse_jax.models.node_classifier import NodeClassifier, build_node_classifier, look_up
 from textfuse_jax.models.post_inputs import BUCKETS
-from textfuse_jax.training import setup
+from textfuse_jax.training import assembly, setup
 from textfuse_jax.training.augmentation import UNASKED, rewrite, unasked
 from textfuse_jax.training.cascade_drawings import cascade_graphs
 from textfuse_jax.training.material import Folds
@@ -117,7 +117,7 @@ class CascadeMaterial:
     def init_params(self, config, model, rows) -> dict[str, jax.Array]:
         """Random parameters."""
         few = {name: np.zeros((1, *values.shape[1:]), values.dtype) for name, values in self.posts.items()}
-        return setup.init_params(model, look_up(rows, jax.tree.map(jax.numpy.asarray, few)), config.seed, None)
+        return assembly.init_params(model, look_up(rows, jax.tree.map(jax.numpy.asarray, few)), config.seed, None)
 
     def constants(self) -> dict[str, np.ndarray]:
         """The arrays over all posts."""

@@ -1,15 +1,13 @@
-"""From a config to its parts: tokenizer, encoder weights, encoded splits, model, parameters. Training and prediction share it."""
+"""From a config to what a training reads: tokenizer, encoder weights, encoded splits, cached features. Prediction shares it."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tokenizers
 
@@ -26,17 +24,16 @@ from textfuse_jax.encoders import architecture as shapes
 from textfuse_jax.encoders.architecture import Architecture
 from textfuse_jax.encoders.cache import bytes_lacking, check_disk, digest, extract
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound, fingerprint, locate
-from textfuse_jax.encoders.encoder import CachedEncoder, Encoder
+from textfuse_jax.encoders.encoder import Encoder
 from textfuse_jax.encoders.linear import product_dtype, rounded_kernels
 from textfuse_jax.encoders.tokenizers import load_tokenizer, pad_id, save_tokenizer, train_wordpiece
 from textfuse_jax.encoders.weights import load_params
 from textfuse_jax.llm.budget import run_of
-from textfuse_jax.models.classifier import TextGraphClassifier, build_model, taps_of
-from textfuse_jax.training import contrastive
+from textfuse_jax.models.classifier import TextGraphClassifier, taps_of
+from textfuse_jax.training import assembly, contrastive
 from textfuse_jax.training.compilation import Compiled
 from textfuse_jax.training.drawings import text_graphs
 from textfuse_jax.training.material import Folds
-from textfuse_jax.training.optimizer import depth_of
 from textfuse_jax.training.parallel import leads, own_mesh, replicate, spread
 from textfuse_jax.training.progress import StopSignals
 from textfuse_jax.training.step import flatten
@@ -113,11 +110,11 @@ class Material:
 
     def make_model(self, config) -> TextGraphClassifier:
         """The model of a config."""
-        return make_model(config, self.encoder.architecture, len(self.corpus.class_names))
+        return assembly.make_model(config, self.encoder.architecture, len(self.corpus.class_names))
 
     def init_params(self, config, model, rows) -> dict[str, jax.Array]:
         """Flat parameters at the start: random, then the pretrained encoder's."""
-        return init_params(model, rows, config.seed, None if config.encoder.mode == "cached" else self.encoder.params)
+        return assembly.init_params(model, rows, config.seed, None if config.encoder.mode == "cached" else self.encoder.params)
 
     def constants(self) -> dict[str, Any]:
         """None: a batch holds all that it needs."""
@@ -128,8 +125,8 @@ class Material:
         return lambda params, rows, *, train, rngs=None: model.apply({"params": params}, rows, train=train, rngs=rngs)
 
     def is_frozen(self, config, name: str) -> bool:
-        """See ``is_frozen``."""
-        return is_frozen(config, name)
+        """See ``assembly.is_frozen``."""
+        return assembly.is_frozen(config, name)
 
     def notes(self) -> dict[str, Any]:
         """Documents that were cut, and the encoder."""
@@ -291,57 +288,6 @@ def encode_split(config, tokenizer: tokenizers.Tokenizer, texts: Sequence[str]) 
         window_stride=data.window_stride,
         phrase_length=data.phrase_length,
     )
-
-
-def make_model(config, architecture: Architecture, classes: int, mode: str | None = None) -> TextGraphClassifier:
-    """The model of a config; ``mode`` overrides ``config.encoder.mode``."""
-    e, taps = config.encoder, taps_of(config.model)
-    mode = mode or e.mode
-    if mode == "cached":
-        encoder = CachedEncoder(taps=taps)
-    else:
-        frozen = architecture.layers + 1 if mode == "frozen" else e.tuned_from
-        encoder = Encoder(
-            architecture=architecture,
-            taps=taps,
-            frozen_layers=frozen,
-            dtype=product_dtype(e.dtype),
-            remat=e.remat,
-            hidden_dropout=e.dropout,
-            attention_dropout=e.attention_dropout,
-            fused=e.fused_attention,
-        )
-    return build_model(config.model, encoder, classes)
-
-
-def is_frozen(config, name: str) -> bool:
-    """Whether the parameter of this flat name is kept as it is: embeddings and encoder layers below ``tuned_from``."""
-    if not name.startswith("encoder/"):
-        return False
-    return config.encoder.mode != "tuned" or depth_of(name) < config.encoder.tuned_from
-
-
-def init_params(model: TextGraphClassifier, example, seed: int, pretrained: dict[str, Any] | None) -> dict[str, jax.Array]:
-    """Flat parameters: random from the seed, then the pretrained encoder's in their place.
-
-    Raises:
-      ValueError: a pretrained tensor that the model doesn't have, or of another shape.
-    """
-    init = jax.jit(functools.partial(model.init, train=False))
-    params = flatten(init(jax.random.key(seed), example).get("params", {}))
-    for name, value in flatten({"encoder": pretrained} if pretrained else {}).items():
-        if name not in params or params[name].shape != value.shape:
-            there = params[name].shape if name in params else "none"
-            raise ValueError(
-                f"pretrained {name} has shape {value.shape}, the model's is {there}; is config.json that of these weights?"
-            )
-        params[name] = jnp.asarray(value)
-    return params
-
-
-def predictor(model: TextGraphClassifier) -> Callable:
-    """``(params nested, rows) -> (logits, out)`` without dropout."""
-    return lambda params, rows: model.apply({"params": params}, rows, train=False)
 
 
 def cached_features(
