@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> None:
         study: Study = importlib.import_module(f"experiments.{name}").STUDY
         settings = wanted(study)
         if arguments:
-            study = dataclasses.replace(study, settings=settings[:2]).small()
+            study = dataclasses.replace(study, settings=settings[:1]).small()
             settings, points = study.settings, [{} for _ in study.settings]
         else:
             points = [point_of(name, setting.name) for setting in settings]

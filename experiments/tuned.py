@@ -185,8 +185,8 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     small = len(names) < len(told.names)
-    if small:  # a row and what it is compared with, anew
-        mine, seeds = [dataclasses.replace(row, small=True) for row in mine[:2]], 1
+    if small:  # the first row, anew
+        mine, seeds = [dataclasses.replace(row, small=True) for row in mine[:1]], 1
         for row in mine:
             results_of(row).unlink(missing_ok=True)
             shutil.rmtree(folder_of(row, 0), ignore_errors=True)
