@@ -95,10 +95,12 @@ def contract_rows(x: Float[Array, "n d"], y: Float[Array, "n f"]) -> Float[Array
     XLA's fast products for CPUs contract the last dimension of their left operand, in memory order. A mere
     transpose is folded into the product, which then takes a slower kernel (of bfloat16, in float32). The barriers keep
     transposes on either side from folding; the last dimension of 1 lets XLA choose the layout, and leaves a sharding of n alone.
+    The first one keeps what ``x`` is made of, a layer's norm or gelu, from being computed again column by column: a training step
+    of MiniLM in float32 takes a seventh less time.
     """
 
     def on_cpu(x, y):
-        return jax.lax.optimization_barrier(_dot(settled(x.T), y, (1, 0)))
+        return jax.lax.optimization_barrier(_dot(settled(jax.lax.optimization_barrier(x).T), y, (1, 0)))
 
     return jax.lax.platform_dependent(x, y, cpu=on_cpu, default=lambda x, y: _dot(x, y, (0, 0)))
 
