@@ -20,7 +20,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import paired
-from experiments.study import METRICS, RESULTS, WORK
+from experiments.study import METRICS, RESULTS, WORK, named
 from textfuse_jax.config_checks import validate
 from textfuse_jax.data.cascade_cut import cut
 from textfuse_jax.data.cascade_protocols import CascadeCorpus, split_of
@@ -229,7 +229,7 @@ YOUNGER = {"selection": {"eps_rule": "median"}, "augmentation": {"least_share": 
 
 def protocol(config: ConfigDict, setting: CascadeSetting, seeds: int) -> str:
     """A digest of all that a setting's line depends on."""
-    whole = json.loads(config.to_json_best_effort())
+    whole = json.loads(named(config).to_json_best_effort())
     for part, fields in YOUNGER.items():
         there = whole["cascades"][part]
         whole["cascades"][part] = {name: value for name, value in there.items() if name not in fields or fields[name] != value}

@@ -124,7 +124,7 @@ class Study:
         default that studies rely on raises ``DEFAULTS``. ``weights``: ``encoder_of`` the setting, where they need not be here.
         """
         fit = getattr(setting.fit, "digest", setting.fit.__name__) if setting.fit else ""
-        changed = differences(*map(_with_precision, (default_config(), self.config(setting))))
+        changed = differences(*map(named, (default_config(), self.config(setting))))
         told = [DEFAULTS, changed, self.seeds, self.resample, self.against(setting)]
         told += [fit, plain(list(setting.points)), *([CHOSEN_BY] if setting.points else [])]
         told += (encoder_of(setting) if weights is None else weights).values()
@@ -291,8 +291,8 @@ def run(study: Study, output: pathlib.Path, say: Callable[[str], None] = print) 
             told(compare(line))
 
 
-def _with_precision(config: ConfigDict) -> ConfigDict:
-    """The config as lines are named by: "auto" as bfloat16, which was the default; each line tells what its ``products`` took."""
+def named(config: ConfigDict) -> ConfigDict:
+    """The config as digests have it: "auto" as bfloat16, which was the default; each line tells what its ``products`` took."""
     config = config.copy_and_resolve_references()
     config.encoder.dtype = config.encoder.dtype.replace("auto", "bfloat16")
     return config

@@ -81,10 +81,20 @@ def section(name: str, path: pathlib.Path) -> str:
         f"{stale}{again}{size}, which differ in {', '.join(varies)}; intervals and p draw seeds "
         f"and documents, not what was chosen. `chosen`: {chooses(lines)} Training: a seed's share of trials side by side, their "
         "evaluations included, without compilation and without the features of a frozen encoder, which are extracted once; of a "
-        f"tuned encoder's run the steps alone. {timing}Load average {loads(lines)} on {hardware}. "
+        f"tuned encoder's run the steps alone. {timing}{precision(lines)}Load average {loads(lines)} on {hardware}. "
         f"Commit {commits}{STARRED * ('*' in commits)}; `python -m experiments.{name}`."
     )
     return "\n\n".join(parts)
+
+
+def precision(lines: Sequence[Line]) -> str:
+    """What the encoder's products took, where it isn't bfloat16 in all rows."""
+    taken = {line["setting"]: line.get("products", line["fields"].get("encoder.dtype", "bfloat16")) for line in lines}
+    others = {name: dtype for name, dtype in taken.items() if dtype != "bfloat16"}
+    if not others:
+        return ""
+    rows = "all rows" if len(others) == len(taken) else f"{len(others)} of {len(taken)} rows"
+    return f"Products of the encoder in {', '.join(sorted(set(others.values())))} in {rows}, else in bfloat16. "
 
 
 def paired_with(line: Line, other: Line | None, keys: Mapping[str, str]) -> bool:

@@ -7,7 +7,7 @@ named, by ``launch``'s own function in runs/tuned; stop it by SIGTERM and start 
 appended to the study's JSON lines after each seed, with all the seeds there are by then, and regime "tuned"; it is compared as
 soon as its reference is there too. The lists are in the order in which results are wanted: 8,000 rows of AG News (26 to 29
 minutes a run on one core of a Xeon, for two passes a step), the text-graph sets (MR 10 minutes, R8 half an hour, others more),
-few rows, all rows of AG News. The whole list takes days on 2 idle cores.
+few rows, all rows of AG News. The whole list takes days on 2 idle cores. ``:runlocal``: the first of the rows named, small.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from experiments import paired
 from experiments.study import RESULTS, WORK, interval, scores, strata
 from experiments.tuned_rows import ROWS, Row
 from textfuse_jax.config import default_config
-from textfuse_jax.encoders.linear import product_dtype
 from textfuse_jax.evaluation.records import append_result, plain, read_predictions, read_results
 from textfuse_jax.experiment import EXIT_INTERRUPTED, Interrupted, differences, run
 from textfuse_jax.training import setup
@@ -54,7 +53,7 @@ def record(row: Row, seed: int) -> dict[str, Any]:
         "protocol": protocol(row),
         "fields": fields_of(row),
         "regime": "tuned",
-        "products": str(product_dtype(row.at(0).encoder.dtype)),
+        "products": json.loads((folder / "config.json").read_text())["encoder"]["dtype"],
         "data": {name: result["data"][name] for name in ("name", "train", "validation", "test")},
         "seeds": 1,
         "rows_of_each_seed_differ": row.resample,
@@ -111,6 +110,7 @@ def extended(before: Mapping[str, Any] | None, line: dict[str, Any]) -> dict[str
             line[name] = before[name] + line[name]
         line["strata"]["accuracy"] = [a + b for a, b in zip(before["strata"]["accuracy"], line["strata"]["accuracy"])]
         line["right"]["seeds"] = before["right"]["seeds"] + line["right"]["seeds"]
+        line["products"] = ", ".join(sorted({*before.get("products", "bfloat16").split(", "), line["products"]}))
         line["hardware"] = ", ".join(sorted({*before["hardware"].split(", "), line["hardware"]}))
         line["accuracy_ci95"] = interval(paired.of_line(line))
     return line | {"seconds_a_trial": round(float(np.mean(line["seconds"])), 1)}

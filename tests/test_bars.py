@@ -31,11 +31,12 @@ def test_a_log_is_told_from_time_to_time(terminal, disable, monkeypatch, capsys)
 def test_items_are_followed_and_a_log_has_lines_of_long_work_alone(monkeypatch, capsys):
     now = [100.0]
     monkeypatch.setattr(bars.time, "monotonic", lambda: now[0])
-    assert list(bars.followed("abc", "test, batches")) == ["a", "b", "c"]
+    assert list(bars.followed("abc", 3, "test, batches")) == ["a", "b", "c"]
     assert capsys.readouterr().err == ""
-    for _ in bars.followed(range(100), "test, batches"):
+    for _ in bars.followed(range(100), 100, "test, batches"):
         now[0] += 1.0
     told = capsys.readouterr().err.splitlines()
     assert [line.split("  ")[1] for line in told] == ["30/100", "60/100", "90/100"]
-    list(bars.followed(range(100), "test, batches", shown=False))
+    for _ in bars.followed(range(100), 100, "test, batches", shown=False):
+        now[0] += 1.0
     assert capsys.readouterr().err == ""

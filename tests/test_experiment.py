@@ -90,6 +90,23 @@ def test_devices_that_make_other_batches_are_named_when_a_run_is_resumed(corpus,
         experiment.run(config, tmp_path / "run", resume=True, say=quiet)
 
 
+def test_a_run_keeps_the_precision_that_it_began_with(corpus, tmp_path, monkeypatch):
+    config = small_config(corpus)
+    for fast, slow in (("bfloat16", "float32"), ("float32", "bfloat16")):
+        config.encoder.dtype, folder = "auto", tmp_path / fast
+        folder.mkdir()
+        monkeypatch.setattr(experiment, "product_dtype", lambda _, fast=fast: fast)
+        begun = experiment.open_folder(config, folder, resume=False)
+        assert (begun.encoder.dtype, config.encoder.dtype) == (fast, "auto")
+        (folder / "config.json").write_text(begun.to_json_best_effort())
+        monkeypatch.setattr(experiment, "product_dtype", lambda _, slow=slow: slow)  # another machine
+        for again in (config, None):
+            assert experiment.open_folder(again, folder, resume=True).encoder.dtype == fast
+        config.encoder.dtype = slow
+        with pytest.raises(experiment.RunFolderError, match=f"config.encoder.dtype: '{fast}' -> '{slow}'"):
+            experiment.open_folder(config, folder, resume=True)
+
+
 def test_packed_and_padded_rows_predict_the_same(corpus, tmp_path):
     config = small_config(corpus)
     config.encoder.dtype = "float32"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import rich.progress
@@ -21,6 +21,7 @@ class Progress(rich.progress.Progress):
     """Rich's, on stderr; in a log, where a bar would be seen at its end alone, the columns but for the bar as a line."""
 
     def __init__(self, *columns: rich.progress.ProgressColumn, **options: Any):
+        options = {"redirect_stdout": sys.stdout.isatty()} | options  # what goes to a file goes there under a bar too
         super().__init__(*columns, console=Console(stderr=True), **options)
         self._told = time.monotonic()
 
@@ -49,11 +50,14 @@ class Progress(rich.progress.Progress):
         print("  ".join(filter(None, map(str.strip, told))) + " left", file=sys.stderr, flush=True)
 
 
-def followed(items: Sequence[Item], name: str, shown: bool = True) -> Iterator[Item]:
-    """The items one by one, their number and the time left shown while they are worked on; on a terminal the bar then goes."""
+def followed(items: Iterable[Item], total: int, name: str, shown: bool = True) -> Iterator[Item]:
+    """The items one by one, their number and the time left shown while they are worked on; on a terminal the bar then goes.
+
+    Whoever may leave before the last one closes it (``contextlib.closing``), as the bar stays until then.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True, disable=not shown) as progress:
-        task = progress.add_task(name, total=len(items))
+        task = progress.add_task(name, total=total)
         for item in items:
             yield item
             progress.advance(task)

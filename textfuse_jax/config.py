@@ -52,7 +52,7 @@ def default_config() -> ConfigDict:
     encoder.tuned_from = 0  # mode "tuned": embeddings and layers below this stay frozen; 0 = everything is tuned
     encoder.dropout = 0.1
     encoder.attention_dropout = 0.1
-    encoder.dtype = "auto"  # of products: bfloat16 where the device has them, else float32; sums and parameters are float32
+    encoder.dtype = "auto"  # of products: bfloat16 where it is fast, else float32; sums and parameters are float32
     encoder.remat = False  # trade time for memory
     encoder.cache_dtype = "float16"  # of features in mode "cached"
     encoder.cache_dir = ""  # "" = <user cache>/textfuse_jax

@@ -17,6 +17,7 @@ from textfuse_jax.config import default_config
 from textfuse_jax.config_checks import ConfigError, validate
 from textfuse_jax.data.corpus import DataError, DataNotFound
 from textfuse_jax.encoders.checkpoints import CheckpointNotFound
+from textfuse_jax.encoders.linear import product_dtype
 from textfuse_jax.evaluation.records import environment, write_json
 from textfuse_jax.llm.budget import DryRun
 from textfuse_jax.llm.cache import CacheError
@@ -25,7 +26,7 @@ from textfuse_jax.llm.replay import ReplayError
 from textfuse_jax.training import export, setup
 from textfuse_jax.training.checkpoints import all_steps
 from textfuse_jax.training.loop import train
-from textfuse_jax.training.parallel import leads, wait
+from textfuse_jax.training.parallel import any_process, leads, wait
 from textfuse_jax.training.progress import EXIT_INTERRUPTED, Interrupted, NotFinite, StopSignals
 from textfuse_jax.training.summary import summarize
 
@@ -125,15 +126,29 @@ def open_folder(config: ConfigDict | None, workdir: pathlib.Path, resume: bool) 
     if not resume:
         if begun and stored.exists():
             raise RunFolderError(f"{workdir} holds a run already; add --resume to go on with it, or take another --workdir")
-        return config
-    before = read_config(stored)
+        return with_dtype(config)
+    before = with_dtype(read_config(stored))
     if config is not None:
+        config = with_dtype(config, before.encoder.dtype)
         before.parallel.update(config.parallel)  # a run may move between devices and engines
     differ = [] if config is None else differences(before, config)
     if differ:
         told = [f"{workdir} holds a run of another config; leave --config out to go on with it:", *differ]
         raise RunFolderError("\n  ".join(told))
     return before
+
+
+def with_dtype(config: ConfigDict, known: str = "") -> ConfigDict:
+    """The config with an ``encoder.dtype`` that isn't "auto": a run keeps one on whatever device it, or its model, goes on.
+
+    Args:
+      known: of a run that is gone on with; "": what is fast on the devices of all processes.
+    """
+    if config.encoder.dtype != "auto":
+        return config
+    config = config.copy_and_resolve_references()
+    config.encoder.dtype = known or ("float32" if any_process(product_dtype("auto") == "float32") else "bfloat16")
+    return config
 
 
 def read_config(path: pathlib.Path) -> ConfigDict:

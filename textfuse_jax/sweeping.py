@@ -22,7 +22,7 @@ from textfuse_jax.evaluation import figures
 from textfuse_jax.evaluation.metrics import classification_metrics
 from textfuse_jax.evaluation.records import append_result, environment, hardware, write_json
 from textfuse_jax.evaluation.report import REFERENCES, markdown_table, rewritten
-from textfuse_jax.experiment import RunFolderError, differences, read_config
+from textfuse_jax.experiment import RunFolderError, differences, read_config, with_dtype
 from textfuse_jax.llm.budget import DryRun
 from textfuse_jax.training import setup
 from textfuse_jax.training.grid import check_axes, groups, parse_sweep, setting_of, summary_of, tupled, with_fields
@@ -73,6 +73,8 @@ def _run(config: ConfigDict, text: str, workdir: pathlib.Path, resume: bool, say
     axes = parse_sweep(text)
     config = config.copy_and_resolve_references()
     config.data.seed = data_seed(config)
+    stored = workdir / "config.json"
+    config = with_dtype(config, with_dtype(read_config(stored)).encoder.dtype if resume and stored.exists() else "")
     check_axes(config, axes)
     parts = groups(axes)
     for fixed, trials in parts:

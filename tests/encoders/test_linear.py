@@ -1,3 +1,5 @@
+import types
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -86,5 +88,7 @@ def test_products_take_bfloat16_where_the_device_has_them(tmp_path, monkeypatch)
         monkeypatch.setattr(linear, "_cpu_multiplies_bfloat16", lambda found=found: found)
         assert product_dtype("auto") == (jnp.bfloat16 if found else jnp.float32)
         monkeypatch.undo()
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert product_dtype("auto") == jnp.bfloat16
+    for capability, dtype in [("7.5", jnp.float32), ("9.0", jnp.bfloat16), (None, jnp.bfloat16)]:
+        device = types.SimpleNamespace(platform="gpu", **({"compute_capability": capability} if capability else {}))
+        monkeypatch.setattr(jax, "devices", lambda device=device: [device])
+        assert product_dtype("auto") == dtype

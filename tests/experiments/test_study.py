@@ -199,6 +199,17 @@ def test_a_backbone_is_known_by_its_name_and_weights_wherever_it_lies(tmp_path, 
     assert study.encoder_of(study.Setting("MiniLM")) == {}  # the study's own encoder: its digests stay
 
 
+def test_digests_have_the_default_precision_as_they_always_had():
+    """Lines of a time when "bfloat16" was the default stay those of the same settings."""
+    digests = {}
+    for dtype in ("auto", "bfloat16", "float32"):
+        base = study.frozen()
+        base.encoder.dtype = dtype
+        digests[dtype] = study.Study("any", base, [study.Setting("one")]).protocol(study.Setting("one"))
+        assert base.encoder.dtype == dtype
+    assert digests["auto"] == digests["bfloat16"] != digests["float32"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("resample", [False, True])
 def test_a_study_runs_and_goes_on(tmp_path, resample):

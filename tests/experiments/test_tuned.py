@@ -122,3 +122,11 @@ def test_what_stands_beside_a_table(tmp_path, monkeypatch):
         [line]
     )
     assert "calibration" in study_extras.calibration("baselines", [line])[0]
+
+
+def test_a_table_tells_where_products_are_not_bfloat16():
+    old, new = {"setting": "a", "fields": {}}, {"setting": "b", "fields": {}, "products": "float32"}
+    scratch = {"setting": "c", "fields": {"encoder.dtype": "float32"}}
+    assert study_tables.precision([old, new | {"products": "bfloat16"}]) == ""
+    assert study_tables.precision([old, new, scratch]).startswith("Products of the encoder in float32 in 2 of 3 rows")
+    assert "in all rows" in study_tables.precision([new, scratch])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,18 +11,27 @@ import scipy.sparse
 import scipy.special
 from jax.sharding import Mesh
 
+from textfuse_jax.bars import followed
 from textfuse_jax.data.pipeline import Batches
 from textfuse_jax.evaluation.metrics import decide
-from textfuse_jax.training.parallel import add_processes, local, spread
+from textfuse_jax.training.parallel import add_processes, leads, local, spread
 
 
 def predict_logits(
-    forward: Callable, params: Any, batches: Batches, documents: int, classes: int, mesh: Mesh, lead: tuple[int, ...] = ()
+    forward: Callable,
+    params: Any,
+    batches: Batches,
+    documents: int,
+    classes: int,
+    mesh: Mesh,
+    lead: tuple[int, ...] = (),
+    shown: str = "",
 ) -> np.ndarray:
     """Logits of every document of a split, f32 [*lead, n, c]; windows of one document are averaged by their weight.
 
     Args:
       lead: what the logits of ``forward`` have before rows, slots and classes: the trials of a sweep.
+      shown: what the process that leads calls the batches where it shows its progress; "": it shows none.
     """
     where, weight, values = [], [], []
 
@@ -32,11 +42,12 @@ def predict_logits(
         values.append(local(logits)[..., here, :])
 
     waiting = None  # one batch behind: the host gathers while the device computes
-    for rows in batches:
-        logits = forward(params, spread(rows, mesh))
-        if waiting:
-            take(*waiting)
-        waiting = (rows, logits)
+    with contextlib.closing(followed(batches, len(batches), shown, shown=bool(shown) and leads())) as seen:
+        for rows in seen:
+            logits = forward(params, spread(rows, mesh))
+            if waiting:
+                take(*waiting)
+            waiting = (rows, logits)
     if waiting:
         take(*waiting)
     piece = np.concatenate(where)

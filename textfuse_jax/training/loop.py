@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from textfuse_jax.bars import followed
 from textfuse_jax.data.corpus import Corpus
 from textfuse_jax.training import checkpoints, setup
 from textfuse_jax.training.compilation import Compiled
@@ -63,8 +62,7 @@ def train(
 
     def predicted(name: str, tree: Any) -> np.ndarray:
         held = material.held_batches(config, name, rows_multiple=mesh.size // hosts, **share)
-        seen = followed(held, f"  {name}, batches", shown=leads())
-        return predict_logits(forward, tree, seen, len(splits[name]), classes, mesh)
+        return predict_logits(forward, tree, held, len(splits[name]), classes, mesh, shown=f"  {name}, batches")
 
     # ---- model, optimizer, step
     model, constants = material.make_model(config), {k: jnp.asarray(v) for k, v in material.constants().items()}

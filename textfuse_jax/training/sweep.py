@@ -320,7 +320,8 @@ class Trials:
             self._forward[count] = Compiled(jax.jit(self._all_forward), f"evaluation of {count} trials", self._say)
         forward = lambda params, rows: self._forward[count](params, replicate(rows, self._mesh))  # noqa: E731
         batches = self._batches_of(name)
-        return predict_logits(forward, (values, weights, frozen), batches, size, len(corpus.class_names), one, (count,))
+        classes, shown = len(corpus.class_names), f"  {name}, batches"
+        return predict_logits(forward, (values, weights, frozen), batches, size, classes, one, (count,), shown)
 
     @property
     def parameters(self) -> int:
