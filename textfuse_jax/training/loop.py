@@ -81,7 +81,7 @@ def train(
 
     saved = lambda state: state.replace(frozen={k: v for k, v in state.frozen.items() if k not in constants})  # noqa: E731
     state = engine.place(state)
-    best = jax.tree.map(jnp.copy, learned(state))
+    best, logits_of_best = jax.tree.map(jnp.copy, learned(state)), None  # on validation, where this process has them
     t = config.training
     pure = make_step(apply, loss, optimizer, t.accumulate, t.average_decay, config.loss.consistency, engine.axis)
     step = Compiled(engine.map(pure, state), "training step", say)
@@ -120,14 +120,14 @@ def train(
                 file.write(json.dumps(line) + "\n")
 
     def validate(now: int) -> None:
-        nonlocal best
+        nonlocal best, logits_of_best
         weights, frozen = engine.get((learned(state), state.frozen))
         logits = predicted("validation", weights | frozen)
         line = score_line(now, logits, corpus, config.training.select_by)
         record(line)
         better = progress["best_score"] is None or line["score"] > progress["best_score"]
         if better:
-            best = jax.tree.map(jnp.copy, weights)
+            best, logits_of_best = jax.tree.map(jnp.copy, weights), logits
             progress.update(best_score=line["score"], best_step=now, worse=0)
         else:
             progress["worse"] += 1
@@ -179,10 +179,11 @@ def train(
 
     # ---- the best weights, read once on every split
     state = engine.get(state)
-    logits = {}
+    logits = {} if logits_of_best is None else {"validation": logits_of_best}
     for name in ("validation", "test"):
-        say(f"evaluating on {name}: {len(splits[name].ids)} documents")
-        logits[name] = predicted(name, best | state.frozen)
+        if name not in logits:
+            say(f"evaluating on {name}: {len(splits[name].ids)} documents")
+            logits[name] = predicted(name, best | state.frozen)
     facts = {
         "documents": progress["documents"],
         "steps": now,
