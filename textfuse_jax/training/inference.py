@@ -42,7 +42,8 @@ def predict_logits(
         values.append(local(logits)[..., here, :])
 
     waiting = None  # one batch behind: the host gathers while the device computes
-    with contextlib.closing(followed(batches, len(batches), shown, shown=bool(shown) and leads())) as seen:
+    watched = followed(batches, len(batches), shown) if shown and leads() else iter(batches)
+    with contextlib.closing(watched) as seen:
         for rows in seen:
             logits = forward(params, spread(rows, mesh))
             if waiting:
