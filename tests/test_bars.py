@@ -37,6 +37,3 @@ def test_items_are_followed_and_a_log_has_lines_of_long_work_alone(monkeypatch, 
         now[0] += 1.0
     told = capsys.readouterr().err.splitlines()
     assert [line.split("  ")[1] for line in told] == ["30/100", "60/100", "90/100"]
-    for _ in bars.followed(range(100), 100, "test, batches", shown=False):
-        now[0] += 1.0
-    assert capsys.readouterr().err == ""

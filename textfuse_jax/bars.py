@@ -50,13 +50,13 @@ class Progress(rich.progress.Progress):
         print("  ".join(filter(None, map(str.strip, told))) + " left", file=sys.stderr, flush=True)
 
 
-def followed(items: Iterable[Item], total: int, name: str, shown: bool = True) -> Iterator[Item]:
+def followed(items: Iterable[Item], total: int, name: str) -> Iterator[Item]:
     """The items one by one, their number and the time left shown while they are worked on; on a terminal the bar then goes.
 
     Whoever may leave before the last one closes it (``contextlib.closing``), as the bar stays until then.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True, disable=not shown) as progress:
+    with Progress(*columns, transient=True) as progress:
         task = progress.add_task(name, total=total)
         for item in items:
             yield item
