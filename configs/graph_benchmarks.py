@@ -9,9 +9,9 @@ dropout were chosen for two cores, not on validation; where time is no matter: `
 --config.encoder.attention_dropout=0.1 --config.data.train_windows=0 --config.training.total_epochs=8``.
 
 Measured, one seed each: Ohsumed 0.727 (95 % 0.714 to 0.741; training took 102 minutes of one core of an AMD EPYC without
-AVX-512), TREC 0.964 (0.946 to 0.980; 24 minutes of it), MR 0.825 (0.812 to 0.837; 8 minutes of a newer
-EPYC's), R8 0.974 (0.967 to 0.980; 38 minutes of a Xeon's), all with products in bfloat16; in float32, on the first EPYC, 20 Newsgroups 0.826 (0.817 to 0.835; 94
-minutes), where TF-IDF + logistic regression has 0.839, and the encoder alone on TREC 0.974 (16 minutes).
+AVX-512), TREC 0.964 (0.946 to 0.980; 24 minutes of it), MR 0.825 (0.812 to 0.837; 8 minutes of a newer EPYC's), R8 0.974
+(0.967 to 0.980; 38 minutes of a Xeon's), all with products in bfloat16. In float32, on the first EPYC: 20 Newsgroups 0.826
+(0.817 to 0.835; 94 minutes), where TF-IDF + logistic regression has 0.839, and the encoder alone on TREC 0.974 (16 minutes).
 
 Variants: ``:runlocal`` (seconds), ``:docstrings`` (embedded corpus), ``:scratch`` (no pretrained weights); join by commas, as in
 ``:mr,runlocal``.
