@@ -62,7 +62,7 @@ def test_the_command_line_of_every_study(name, arguments, monkeypatch, tmp_path)
     ((found, output),) = called
     assert (found.name, output.name) == (name, f"{name}.jsonl")
     whole = importlib.import_module(f"experiments.{name}").SETTINGS
-    assert (found.seeds, len(found.settings)) == ((2, 3) if arguments else (5, len(whole)))
+    assert (found.seeds, len(found.settings)) == ((2, study.LOCAL_SETTINGS) if arguments else (5, len(whole)))
     assert {found.against(s) for s in found.settings} <= {s.name for s in found.settings}
     data, epochs = found.base.data, found.base.training.total_epochs
     assert (data.train_rows, epochs) == ((96, 1) if arguments else (4000, 4))
