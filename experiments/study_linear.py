@@ -27,16 +27,19 @@ from textfuse_jax.training import setup
 STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 """Inverse regularisation C of ``encoder_logreg``, for features of variance 1."""
 SHARES = tuple(round(0.1 * tenths, 1) for tenths in range(11))
-"""Of the words, in ``words_and_encoder``."""
+"""Of the words, in ``mixed``."""
 
 
 def tfidf(config: ConfigDict, material: setup.Material) -> Outcome:
-    """TF-IDF of words and word pairs with logistic regression: ``evaluation.reference``."""
-    found = reference.tfidf_logreg(material.corpus)
-    classes = len(material.corpus.class_names)
-    facts = {"chosen": [{"C": found["C"]}], "parameters": (found["features"] + 1) * classes}
-    held, test = found["validation_probabilities"], found["test_probabilities"]
-    return outcome_of(material.corpus, held, test, found["seconds"], facts)
+    """TF-IDF of words and word pairs with logistic regression."""
+    return words_of(material.corpus)
+
+
+def words_of(corpus: Corpus) -> Outcome:
+    """``evaluation.reference`` on a corpus, which needs no encoder."""
+    found = reference.tfidf_logreg(corpus)
+    facts = {"chosen": [{"C": found["C"]}], "parameters": (found["features"] + 1) * len(corpus.class_names)}
+    return outcome_of(corpus, found["validation_probabilities"], found["test_probabilities"], found["seconds"], facts)
 
 
 tfidf.digest = f"tfidf, C of {reference.STRENGTHS}"
@@ -56,21 +59,28 @@ def words_and_encoder(config: ConfigDict, material: setup.Material) -> Outcome:
     """The probabilities of ``tfidf`` and of a logistic regression on the encoder's means, mixed; all that is chosen (either C,
     the share of the words) has the least log loss on validation."""
     means = {split: document_means(material, split, config.model.document_taps) for split in ("train", "validation", "test")}
-    corpus = material.corpus
-    words, layers = tfidf(config, material), logistic(means, corpus, "nll")
-
-    def mixed(share: float, of: Callable[[Outcome], np.ndarray]) -> np.ndarray:
-        return share * of(words) + (1 - share) * of(layers)
-
-    nll = [selection_metrics(corpus.validation.labels, mixed(share, lambda one: one.held))["nll"] for share in SHARES]
-    share = SHARES[int(np.argmin(nll))]
-    held, test = mixed(share, lambda one: one.held), mixed(share, lambda one: one.probabilities[0])
-    seconds, parameters = (sum(one.facts[fact] for one in (words, layers)) for fact in ("seconds_a_trial", "parameters"))
-    strengths = {f"C of {name}": one.facts["chosen"][0]["C"] for name, one in (("words", words), ("layers", layers))}
-    return outcome_of(corpus, held, test, seconds, {"chosen": [{"share of words": share, **strengths}], "parameters": parameters})
+    return mixed(words_of(material.corpus), logistic(means, material.corpus, "nll"), material.corpus)
 
 
 words_and_encoder.digest = f"{tfidf.digest}; layers, C of {STRENGTHS} by nll; shares of words {SHARES}"
+
+
+def mixed(words: Outcome, layers: Outcome, corpus: Corpus) -> Outcome:
+    """Both models' probabilities, the words' share of ``SHARES`` the one with the least log loss on validation."""
+
+    def at(share: float, of: Callable[[Outcome], np.ndarray]) -> np.ndarray:
+        return share * of(words) + (1 - share) * of(layers)
+
+    nll = [selection_metrics(corpus.validation.labels, at(share, lambda one: one.held))["nll"] for share in SHARES]
+    share = SHARES[int(np.argmin(nll))]
+    held, test = at(share, lambda one: one.held), at(share, lambda one: one.probabilities[0])
+    seconds, parameters = (sum(one.facts[fact] for one in (words, layers)) for fact in ("seconds_a_trial", "parameters"))
+    chosen = {"share of words": share, "C of words": words.facts["chosen"][0]["C"]}
+    chosen |= {f"{name} of layers": value for name, value in layers.facts["chosen"][0].items()}
+    return outcome_of(corpus, held, test, seconds, {"chosen": [chosen], "parameters": parameters})
+
+
+mixed.digest = f"{tfidf.digest}; shares of words {SHARES}"
 
 
 def logistic(means: Mapping[str, np.ndarray], corpus: Corpus, metric: str) -> Outcome:

@@ -26,12 +26,14 @@ from typing import Any
 
 import numpy as np
 
-from experiments import paired
+from experiments import paired, study_linear
 from experiments.study import RESULTS, WORK, interval, scores, strata
+from experiments.study_training import Outcome
 from experiments.tuned_rows import ROWS, Row
 from textfuse_jax.config import default_config
 from textfuse_jax.evaluation.records import append_result, plain, read_predictions, read_results
 from textfuse_jax.experiment import EXIT_INTERRUPTED, Interrupted, differences, run
+from textfuse_jax.predict import Predictor
 from textfuse_jax.training import setup
 
 FOLDER = pathlib.Path("runs") / "tuned"
@@ -46,7 +48,20 @@ def record(row: Row, seed: int) -> dict[str, Any]:
     result, found = json.loads((folder / "result.json").read_text()), read_predictions(folder / "predictions.csv")
     if list(found.ids) != list(corpus.test.ids):
         raise ValueError(f"{folder} was tested on other documents than the data now holds; remove the folder to train it again")
-    ours = found.probabilities[None]
+    facts = {
+        "chosen": [{}],
+        "parameters": result["training"]["trained_parameters"],
+        "seconds_a_trial": result["training"]["seconds"],
+        "diverged": 0,
+        "trials_together": 1,
+        "ece_after_temperature": [result["calibration"]["test_ece_after"]],
+        "temperature": [result["calibration"]["temperature"]],
+    }
+    validation = {m: [result["validation"].get(m)] for m in ("accuracy", "f1_macro", "nll")}
+    outcome = Outcome(found.probabilities[None], validation, facts)
+    if row.words:
+        held = Predictor(folder, shown="  validation, batches").probabilities(corpus.validation.texts)
+        outcome = study_linear.mixed(study_linear.words_of(corpus), dataclasses.replace(outcome, held=held), corpus)
     line = {
         "study": row.study,
         "setting": row.name,
@@ -57,24 +72,19 @@ def record(row: Row, seed: int) -> dict[str, Any]:
         "data": {name: result["data"][name] for name in ("name", "train", "validation", "test")},
         "seeds": 1,
         "rows_of_each_seed_differ": row.resample,
-        "validation": {m: [result["validation"].get(m)] for m in ("accuracy", "f1_macro", "nll")},
-        **scores(corpus, ours),
-        "strata": strata(corpus, ours),
+        "validation": outcome.validation,
+        **scores(corpus, outcome.probabilities),
+        "strata": strata(corpus, outcome.probabilities),
         "reference": row.against,
         "published": plain(dict(row.published)) if row.published else None,
-        "chosen": [{}],
-        "diverged": 0,
-        "parameters": result["training"]["trained_parameters"],
-        "seconds": [result["training"]["seconds"]],
-        "trials_together": 1,
-        "ece_after_temperature": [result["calibration"]["test_ece_after"]],
-        "temperature": [result["calibration"]["temperature"]],
+        "seconds": [outcome.facts["seconds_a_trial"]],
         "test_split_read": "once, by the best weights on validation of each seed",
         "read_before": len({one["protocol"] for one in lines_of(row) if one["setting"] == row.name} - {protocol(row)}),
         "fingerprint": result["fingerprint"],
         "hardware": result["hardware"],
         "load_average": round(os.getloadavg()[0], 1),
         "commit": result["commit"],
+        **outcome.facts,
     }
     line = compared(row, extended(paired.newest(lines_of(row), row.name, protocol(row)), line))
     append_result(results_of(row), line)
@@ -106,7 +116,7 @@ def extended(before: Mapping[str, Any] | None, line: dict[str, Any]) -> dict[str
         line = line | {"seeds": before["seeds"] + 1}
         for part in ("validation", "test", "recall"):
             line[part] = {name: before[part][name] + values for name, values in line[part].items()}
-        for name in ("seconds", "ece_after_temperature", "temperature"):
+        for name in ("seconds", "ece_after_temperature", "temperature", "chosen"):
             line[name] = before[name] + line[name]
         line["strata"]["accuracy"] = [a + b for a, b in zip(before["strata"]["accuracy"], line["strata"]["accuracy"])]
         line["right"]["seeds"] = before["right"]["seeds"] + line["right"]["seeds"]
@@ -120,7 +130,8 @@ def fields_of(row: Row) -> dict[str, Any]:
     """What names the row's runs: its config, the fields on top of it, and a digest of what they come to."""
     made = json.dumps(differences(default_config(), row.at(0)))
     told = {"config": row.config, "made": hashlib.sha256(made.encode()).hexdigest()[:12]}
-    return plain(dict(row.fields)) | told | ({"data.seed": "each its own"} if row.resample else {})
+    told |= {"data.seed": "each its own"} if row.resample else {}
+    return plain(dict(row.fields)) | told | ({"mixed": study_linear.mixed.digest} if row.words else {})
 
 
 def protocol(row: Row) -> str:
@@ -130,7 +141,7 @@ def protocol(row: Row) -> str:
 
 def folder_of(row: Row, seed: int) -> pathlib.Path:
     """Where a run of the row lies; rows of several studies share those that are the same."""
-    name = f"{row.config.replace(':', '_')}_{protocol(row)[:8]}"
+    name = f"{row.config.replace(':', '_')}_{protocol(dataclasses.replace(row, words=False))[:8]}"
     return FOLDER / ("local" if row.small else "") / name / str(seed)
 
 

@@ -37,10 +37,11 @@ class Predictor:
 
     Args:
       workdir: the run folder.
+      shown: what the batches are called where progress is shown; "": none is.
     """
 
-    def __init__(self, workdir: str | pathlib.Path):
-        workdir = pathlib.Path(workdir)
+    def __init__(self, workdir: str | pathlib.Path, shown: str = ""):
+        self._shown, workdir = shown, pathlib.Path(workdir)
         self.finished = export.load(workdir / "model")
         self.config = config_of(self.finished.config)
         self.class_names, self.multi_label = self.finished.class_names, self.finished.multi_label
@@ -63,7 +64,7 @@ class Predictor:
             rows_multiple=self._mesh.size,
             packed=self.config.data.packed,
         )
-        return predict_logits(self._forward, self._params, batches, len(texts), classes, self._mesh)
+        return predict_logits(self._forward, self._params, batches, len(texts), classes, self._mesh, shown=self._shown)
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Probability of each class f64 [n, c]; rows sum to 1 unless the model is multi-label."""
@@ -94,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif config_of(export.read_facts(workdir / "model")["config"]).data.source in CASCADES:
             return _cascades(options)
         else:
-            predictor = Predictor(workdir)
+            predictor = Predictor(workdir, shown="batches")
         columns: tuple[Any, ...] = tuple(options.text_columns or predictor.config.data.text_columns)
         ids, texts = read_texts(options.input, columns)
         data = predictor.config.data

@@ -1,12 +1,13 @@
 """Tuned rows: valid configs, lines from finished runs, one run after another."""
 
+import dataclasses
 import json
 import shutil
 
 import numpy as np
 import pytest
 
-from experiments import paired, study_extras, study_tables, tuned, tuned_rows
+from experiments import paired, study_extras, study_linear, study_tables, tuned, tuned_rows
 from tests.launching import write_corpus
 from textfuse_jax.config_checks import validate
 from textfuse_jax.evaluation.records import read_results
@@ -24,7 +25,10 @@ def test_rows_are_valid_named_once_and_in_tables():
         seen.add((row.study, row.name))
     assert all((row.study, row.against) in seen for row in tuned.ROWS)
     sets = [row for row in tuned.ROWS if row.study == "graph_benchmarks"]
-    assert all(row.against == row.name.split(", ")[0] + ", encoder alone, tuned" for row in sets)
+    beside = {
+        row.name: row.name.split(", ")[0] + (", whole method, tuned" if row.words else ", encoder alone, tuned") for row in sets
+    }
+    assert all(row.against == beside[row.name] for row in sets) and sum(row.words for row in sets) == 5
 
 
 def test_rows_of_two_studies_share_their_runs():
@@ -32,7 +36,10 @@ def test_rows_of_two_studies_share_their_runs():
     for end, rows in (("", "8,000 rows"), (", all rows", "all rows")):
         assert folders["baselines", f"Pyramid-GNN, tuned{end}"] == folders["data_efficiency", f"Pyramid-GNN, tuned, {rows}"]
         assert folders["baselines", f"{tuned_rows.MEAN}{end}"] == folders["data_efficiency", f"encoder alone, tuned, {rows}"]
-    assert len(set(folders.values())) == len(folders) - 4
+    for name in ("r8", "mr", "ohsumed", "20newsgroups", "trec"):
+        whole, mixed = (f"{name}, whole method{of}, tuned" for of in ("", " and TF-IDF, mixed"))
+        assert folders["graph_benchmarks", whole] == folders["graph_benchmarks", mixed]
+    assert len(set(folders.values())) == len(folders) - 4 - 5
 
 
 def test_rows_are_selected_by_study_or_name():
@@ -95,6 +102,14 @@ def test_a_row_is_run_recorded_and_not_run_again(tmp_path, monkeypatch, capsys):
     lines = read_results(tmp_path / "RESULTS" / "baselines.jsonl")
     assert [line["setting"] for line in lines] == ["tiny, tuned", "alone, tuned", "tiny, tuned"]
     assert lines[2]["difference"] == pytest.approx(lines[0]["test"]["accuracy"][0] - lines[1]["test"]["accuracy"][0])
+    words = dataclasses.replace(row, name="tiny and TF-IDF, tuned", against="tiny, tuned", words=True)
+    monkeypatch.setattr(tuned, "ROWS", [alone, row, words])
+    assert tuned.main(["--seeds=2"]) == 0 and len(finished) == 10  # second seeds of the other two; nothing for the mixture
+    *_, run_alone, mixed = read_results(tmp_path / "RESULTS" / "baselines.jsonl")
+    assert (run_alone["setting"], mixed["setting"], mixed["seeds"]) == ("tiny, tuned", words.name, 2)
+    assert all(chosen["share of words"] in study_linear.SHARES for chosen in mixed["chosen"]) and len(mixed["chosen"]) == 2
+    assert all(both <= own + 1e-5 for both, own in zip(mixed["validation"]["nll"], run_alone["validation"]["nll"]))
+    assert mixed["parameters"] > run_alone["parameters"] and mixed["reference"] == "tiny, tuned" and "difference" in mixed
     with pytest.raises(SystemExit):
         tuned.main(["--seeds=0"])
     assert tuned.main(["ablation"]) == 2 and "no tuned rows" in capsys.readouterr().err
