@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from textfuse_jax.data.corpus import Corpus
 from textfuse_jax.evaluation.metrics import classification_metrics
@@ -63,6 +64,7 @@ class StopSignals:
 
     def _handle(self, number: int, _frame: Any) -> None:
         if self.asked:
+            Console(stderr=True).show_cursor()  # a bar hides it on a terminal
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.asked = True
