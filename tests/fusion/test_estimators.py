@@ -111,6 +111,8 @@ def test_scikit_learns_conventions(frame):
 
 def test_saved_files_hold_no_code_and_load_as_they_were(encoder, frame, tmp_path):
     encoder.save(tmp_path / "saved")
+    model = json.loads((tmp_path / "saved" / "encoder" / "model" / "model.json").read_text())
+    assert encoder.config_.encoder.dtype == "auto" and model["config"]["encoder"]["dtype"] in ("float32", "bfloat16")
     files = [path for path in (tmp_path / "saved").rglob("*") if path.is_file()]
     assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".py", ".joblib")]
     loaded = TextFuseClassifier.load(tmp_path / "saved")

@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 from textfuse_jax.config import data_seed
 from textfuse_jax.data.corpus import Corpus, DataError, stratified_split
 from textfuse_jax.evaluation.records import write_json
+from textfuse_jax.experiment import with_dtype
 from textfuse_jax.training import export, setup, sweep
 from textfuse_jax.training.loop import train
 from textfuse_jax.training.parallel import leads
@@ -85,7 +86,7 @@ def opinion(
     if leads():
         write_json(folder / "training.json", trained["training"])
     if keep:
-        export.save(folder / "model", config, trained)
+        export.save(folder / "model", with_dtype(config), trained)  # it says the same wherever it is loaded
     else:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return store_logits(folder, key, trained["logits"])
