@@ -17,6 +17,7 @@ from typing import Any
 from experiments import paired
 from experiments.graph_benchmarks import PUBLISHED
 from experiments.study import LOGREG, MIXED, RESULTS, TFIDF
+from experiments.tuned_rows import BOTH, WHOLE
 from textfuse_jax.evaluation.records import read_results
 from textfuse_jax.evaluation.report import markdown_table
 
@@ -43,7 +44,8 @@ PAIRS: dict[str, list[tuple[str, str]]] = {
     "graph_benchmarks": [
         *((f"{name}, {JOINED}", f"{name}, {beside}") for beside in (WITHOUT, MIXED, LOGREG, TFIDF) for name in PUBLISHED),
         *((f"{name}, Pyramid-GNN", f"{name}, {LOGREG}") for name in PUBLISHED),
-        *((f"{name}, whole method, tuned", f"{name}, {beside}") for beside in (JOINED, TFIDF) for name in PUBLISHED),
+        *((f"{name}, {WHOLE}", f"{name}, {beside}") for beside in (JOINED, TFIDF) for name in PUBLISHED),
+        *((f"{name}, {BOTH}", f"{name}, {beside}") for beside in (MIXED, TFIDF) for name in PUBLISHED),
     ],
     "text_length": [(f"{name}, Pyramid-GNN, windows", f"{name}, Pyramid-GNN") for name in ("20 Newsgroups", "IMDb")],
 }
