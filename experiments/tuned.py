@@ -5,9 +5,10 @@
 Runs what isn't recorded yet, of all studies, or of the studies (baselines, data_efficiency, graph_benchmarks) and rows that are
 named, by ``launch``'s own function in runs/tuned; stop it by SIGTERM and start it again, on this machine or on another. A row is
 appended to the study's JSON lines after each seed, with all the seeds there are by then, and regime "tuned"; it is compared as
-soon as its reference is there too. The lists are in the order in which results are wanted: 8,000 rows of AG News (26 to 29
-minutes a run on one core of a Xeon, for two passes a step), the text-graph sets (MR 10 minutes, R8 half an hour, others more),
-few rows, all rows of AG News. The whole list takes days on 2 idle cores. ``:runlocal``: the first of the rows named, small.
+soon as its reference is there too. Rows mixed with TF-IDF take the finished run of the row without; where it isn't on this
+machine, it is trained anew. The lists are in the order in which results are wanted: 8,000 rows of AG News (26 to 29 minutes a run
+on one core of a Xeon, for two passes a step), the text-graph sets (MR 10 minutes, R8 half an hour, others more), few rows, all
+rows of AG News. The whole list takes days on 2 idle cores. ``:runlocal``: the first of the rows named, small.
 """
 
 from __future__ import annotations
