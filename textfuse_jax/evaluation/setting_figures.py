@@ -40,15 +40,16 @@ class Dots(NamedTuple):
 
 
 def setting_dots(panels: Mapping[str, Sequence[Dots]], label: str, reference: str = "") -> Figure:
-    """A row a setting, in the order of their first panels: a dot a seed, their mean, its interval; a line through the
-    reference's mean.
+    """A row a setting, in the order of their first panels, what is published below: a dot a seed, their mean, its interval; a
+    line through the reference's mean.
 
     Args:
       panels: title -> its rows; "" where there is one panel. They share the rows' names.
       label: of the x axis, with its unit.
       reference: name of the row that the line goes through.
     """
-    names = list(dict.fromkeys(row.name for rows in panels.values() for row in rows))
+    every = sorted((row for rows in panels.values() for row in rows), key=lambda row: row.published)
+    names = list(dict.fromkeys(row.name for row in every))
     columns = min(COLUMNS, len(panels))
     lines = -(-len(panels) // columns)
     figure = new_figure(8 if columns == 1 else 2.4 + 3.1 * columns, lines * (1.6 + 0.34 * len(names)))
@@ -64,7 +65,7 @@ def setting_dots(panels: Mapping[str, Sequence[Dots]], label: str, reference: st
         ax.set_visible(False)
     axes[0].set_yticks(range(len(names)), [textwrap.shorten(name, 60, placeholder=" ...") for name in names])
     axes[0].set_ylim(len(names) - 0.4, -0.6)
-    crosses = ", published (cross)" if any(row.published for rows in panels.values() for row in rows) else ""
+    crosses = ", published (cross)" if any(row.published for row in every) else ""
     figure.supxlabel(f"{label}: seeds (dots), mean and 95 % interval (diamond, bar){crosses}", fontsize=10)
     return figure
 
