@@ -5,7 +5,8 @@
 It reads the columns ``text`` and ``label``; others by ``--config.data.text_columns="('title','body')"`` and
 ``--config.data.label_column=topic``. A test file is named by ``--config.data.test_path``, else a fifth of the rows is held out.
 Several labels a document: ``--config.data.label_separator=";" --config.loss.name=binary``. All fields of data stand in
-textfuse_jax/data/sources.py.
+textfuse_jax/data/sources.py. Texts are cut at ``data.max_length`` tokens, and the run tells how many were; long ones want
+``--config.data.long_documents=windows``, which reads all of them at a cost that grows with their length.
 
 Variants: ``:runlocal`` (seconds), ``:docstrings`` (embedded corpus), ``:scratch`` (no pretrained weights); join by commas.
 """

@@ -17,10 +17,20 @@ DOCUMENTS = 16_000
 """That every trial is trained on, the same ones again where there are fewer."""
 GRID = rates(values=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2))
 """Lower rates than other studies try: wide models want them."""
+PAPER = {512: "the best of its sizes", 768: "AUC falls", 1024: "AUC falls"}
+"""What arXiv 2512.09444 says of a size, all rows; its numbers aren't at hand."""
+
+
+def published(width: int) -> dict[str, str] | None:
+    """The paper's word on a size."""
+    return {"source": f"{PAPER[width]} (arXiv 2512.09444; no number at hand)"} if width in PAPER else None
+
+
 SETTINGS = [
     Setting(
         f"width {width}, {rows:,} rows",
         ATTENTION | {"model.width": width, "data.train_rows": rows, "training.total_epochs": DOCUMENTS // rows},
+        published(width),
         against=f"width 512, {rows:,} rows",
         grid=GRID,
     )

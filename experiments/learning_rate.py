@@ -11,7 +11,16 @@ from __future__ import annotations
 from experiments.study import Setting, Study, frozen, main
 
 RATES = (1e-3, 1e-5, 3e-5, 1e-4, 3e-4, 3e-3, 1e-2)
-SETTINGS = [Setting(f"{rate:g}", {"optimizer.learning_rate": rate}) for rate in RATES]
+PAPER = {1e-5: "slow", 1e-4: "the best of its rates", 1e-3: "oscillates"}
+"""What arXiv 2511.05752 says of a rate; its numbers aren't at hand."""
+
+
+def published(rate: float) -> dict[str, str] | None:
+    """The paper's word on a rate."""
+    return {"source": f"{PAPER[rate]} (arXiv 2511.05752, tuned encoder; no number at hand)"} if rate in PAPER else None
+
+
+SETTINGS = [Setting(f"{rate:g}", {"optimizer.learning_rate": rate}, published(rate)) for rate in RATES]
 
 STUDY = Study("learning_rate", frozen(), SETTINGS, reference="0.001")
 

@@ -3,18 +3,20 @@
     python -m experiments.length_growth [:runlocal]
 
 A document is cut into windows of 256 tokens, as ``data.long_documents = "windows"`` does, so attention grows with the number of
-windows, not with the square of the length. Both models run MiniLM; time is the median of 5 rounds of one forward pass, memory
-what XLA says that the compiled program takes for intermediate results (temp_size_in_bytes), without weights, inputs and results.
-About two minutes on 2 idle cores.
+windows, not with the square of the length. Both models run MiniLM, frozen; time is the median of 9 rounds of one forward pass,
+in which the models take turns, memory what XLA says that the compiled program takes for intermediate results (temp_size_in_bytes), without weights, inputs and results.
+Neither paper publishes such numbers. About four minutes on 2 idle cores.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,7 +28,7 @@ from textfuse_jax.training import assembly, setup
 from textfuse_jax.training.grid import with_fields
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
-ROUNDS = 5
+ROUNDS = 9
 MODELS = {"encoder alone": ENCODER_ALONE, "Pyramid-GNN": {}}
 WORD = "news "
 
@@ -40,8 +42,8 @@ def config_of(model: str):
     return config
 
 
-def cost(model: str, tokens: int, rounds: int = ROUNDS) -> tuple[float, float, int]:
-    """Milliseconds, megabytes and windows of one document of so many tokens."""
+def program(model: str, tokens: int) -> tuple[Callable[[], Any], float, int]:
+    """The forward pass of one document of so many tokens, compiled and run once; megabytes of its intermediate results; windows."""
     config = config_of(model)
     encoder = setup.load_text_encoder(config, ())
     text = ". ".join((WORD * 9).strip().capitalize() for _ in range(-(-tokens // 10)))
@@ -61,14 +63,26 @@ def cost(model: str, tokens: int, rounds: int = ROUNDS) -> tuple[float, float, i
     compiled = jax.jit(lambda p, x: classifier.apply(p, x, train=False)[0]).lower(params, rows).compile()
     held = compiled.memory_analysis()
     jax.block_until_ready(compiled(params, rows))
-    times = []
-    for _ in range(rounds):
-        start, repeats = time.perf_counter(), 0
-        while repeats < 2 or time.perf_counter() - start < 0.2:
-            jax.block_until_ready(compiled(params, rows))
-            repeats += 1
-        times.append((time.perf_counter() - start) / repeats)
-    return 1e3 * statistics.median(times), held.temp_size_in_bytes / 1e6, len(encoded)
+    return functools.partial(compiled, params, rows), held.temp_size_in_bytes / 1e6, len(encoded)
+
+
+def milliseconds(run: Callable[[], Any]) -> float:
+    """Of one pass, over at least two passes and 0.2 seconds."""
+    start, repeats = time.perf_counter(), 0
+    while repeats < 2 or time.perf_counter() - start < 0.2:
+        jax.block_until_ready(run())
+        repeats += 1
+    return 1e3 * (time.perf_counter() - start) / repeats
+
+
+def costs(tokens: int, rounds: int = ROUNDS) -> dict[str, tuple[float, float, int]]:
+    """Model -> milliseconds, megabytes and windows of one document of so many tokens; the models take turns in each round."""
+    programs = {model: program(model, tokens) for model in MODELS}
+    times: dict[str, list[float]] = {model: [] for model in MODELS}
+    for turn in range(rounds):
+        for model in list(MODELS)[:: 1 if turn % 2 == 0 else -1]:
+            times[model].append(milliseconds(programs[model][0]))
+    return {model: (statistics.median(times[model]), *programs[model][1:]) for model in MODELS}
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
@@ -81,20 +95,26 @@ def main(arguments: Sequence[str]) -> None:
     if [argument.lstrip(":") for argument in arguments] not in ([], ["runlocal"]):
         raise SystemExit("usage: python -m experiments.length_growth [:runlocal]")
     lengths, rounds, output = (LENGTHS[:3], 1, WORK / "local") if arguments else (LENGTHS, ROUNDS, RESULTS)
-    machine = environment()
+    machine, start, every = environment(), time.perf_counter(), []
+    for tokens in lengths:
+        every.append(costs(tokens, rounds))
+        print(f"{tokens:,} tokens: {', '.join(f'{model} {ms:.1f} ms' for model, (ms, *_) in every[-1].items())}", flush=True)
     for model in MODELS:
-        found = [cost(model, tokens, rounds) for tokens in lengths]
-        ms, memory, windows = (list(values) for values in zip(*found))
+        ms, memory, windows = (list(values) for values in zip(*(found[model] for found in every)))
         record = {
             "name": "length_growth",
             "model": model,
+            "regime": config_of(model).encoder.mode,
             "tokens": list(lengths),
             "windows": windows,
             "ms": [round(x, 2) for x in ms],
             "memory_mb": [round(x, 2) for x in memory],
             "slope": round(slope(lengths, ms), 2),
             "slope_memory": round(slope(lengths, memory), 2),
+            "doubling": round(ms[-1] / ms[-2], 2),
+            "doubling_memory": round(memory[-1] / memory[-2], 2),
             "rounds": rounds,
+            "seconds": round(time.perf_counter() - start, 1),
             "load_average": round(os.getloadavg()[0], 1),
             "hardware": hardware(machine),
             "commit": machine["git"]["commit"],

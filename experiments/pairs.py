@@ -35,6 +35,7 @@ PAIRS: dict[str, list[tuple[str, str]]] = {
         ("without self-attention, alpha = 0", "without self-attention, alpha = 1"),
         ("without self-attention, alpha = 0", "maximum, without self-attention"),
     ],
+    "imbalance": [("1:6, logit adjustment", "1:6, balanced weights")],
     "graph_construction": [(f"{kind}, static", "no edges") for kind in ("kNN, k = 4", "union")],
     "data_efficiency": [
         *((f"{JOINED}, {rows}", f"{LOGREG}, {rows}") for rows in ROWS),
@@ -44,8 +45,9 @@ PAIRS: dict[str, list[tuple[str, str]]] = {
     "graph_benchmarks": [
         *((f"{name}, {JOINED}", f"{name}, {beside}") for beside in (WITHOUT, MIXED, LOGREG, TFIDF) for name in PUBLISHED),
         *((f"{name}, Pyramid-GNN", f"{name}, {LOGREG}") for name in PUBLISHED),
-        *((f"{name}, {WHOLE}", f"{name}, {beside}") for beside in (JOINED, TFIDF) for name in PUBLISHED),
+        *((f"{name}, {WHOLE}", f"{name}, {beside}") for beside in (JOINED, LOGREG, TFIDF) for name in PUBLISHED),
         *((f"{name}, {BOTH}", f"{name}, {beside}") for beside in (MIXED, TFIDF) for name in PUBLISHED),
+        ("20newsgroups, " + MIXED, "20newsgroups, " + TFIDF),
     ],
     "text_length": [(f"{name}, Pyramid-GNN, windows", f"{name}, Pyramid-GNN") for name in ("20 Newsgroups", "IMDb")],
 }

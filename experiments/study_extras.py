@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments import length_growth
 from textfuse_jax.evaluation import figures
-from textfuse_jax.evaluation.graph_drawing import DocumentGraph, draw_document_graph
+from textfuse_jax.evaluation.graph_drawing import DocumentGraph, draw_document_graph, draw_shares
 from textfuse_jax.evaluation.records import read_results
 from textfuse_jax.evaluation.report import markdown_table
 from textfuse_jax.evaluation.setting_figures import before_after, setting_lines
@@ -23,10 +23,10 @@ ATTENTION = {
     "pooling_share": ("alpha = 0", "alpha = 0.5", "without self-attention, alpha = 0"),
     "baselines": ("attention-hybrid pooling",),
 }
-"""Settings whose sample shows what pooling looks at rather than edges."""
+"""Settings whose samples show what pooling looks at rather than edges."""
 ATTENDS = {
-    "pool/beta": "Where attention looks in one text",
-    "pool/looks": "Where attention looks in one text, through self-attention among its units",
+    "pool/beta": "Where attention looks in sample texts",
+    "pool/looks": "Where attention looks in sample texts, through self-attention among their units",
 }
 
 
@@ -61,34 +61,38 @@ def one_rate(name: str, lines: Sequence[Line]) -> list[str]:
 
 
 def samples(name: str, lines: Sequence[Line]) -> list[str]:
-    """The sample graphs of a study's lines, drawn: the first setting of each kind of edges and nodes. Older lines of models with
-    self-attention kept the share of its outputs, in which every unit is a mixture already: not drawn."""
+    """The sample texts of a study's lines, drawn: where attention looks in all of them, else the graph of one, for the first
+    setting of each kind of edges and nodes. Older lines of models with self-attention kept the share of its outputs, in which
+    every unit is a mixture already: not drawn."""
     found, seen, record = [], set(), HERE / "results" / "sample_graphs.jsonl"
     known = read_results(record) if record.exists() else []
-    drawn = {one["setting"]: one["sample_graph"] for one in known if one["study"] == name}
+    drawn = {one["setting"]: graphs_of(one) for one in known if one["study"] == name}
     for line in lines:
-        graph = drawn.get(line["setting"], line.get("sample_graph"))
-        kinds = tuple(str(line["fields"].get(f"model.{field}")) for field in ("edges", "nodes", "edge_tap"))
-        attends = name in ATTENTION
-        if attends:
-            kinds = (line["setting"],)
-        mixtures = line["fields"].get("model.pooling_args.self_attention") and "share" not in (graph or {})
-        wanted = line["setting"] in ATTENTION[name] and not mixtures if attends else bool(graph and graph["senders"])
-        if not graph or kinds in seen or not wanted:
+        graphs, attends = drawn.get(line["setting"]) or graphs_of(line), name in ATTENTION
+        fields = [line["fields"].get(f"model.{field}") for field in ("edges", "nodes", "edge_tap")]
+        kind = line["setting"] if attends else str(fields)
+        mixtures = line["fields"].get("model.pooling_args.self_attention") and graphs and "share" not in graphs[0]
+        wanted = line["setting"] in ATTENTION[name] and not mixtures if attends else bool(graphs and graphs[0]["senders"])
+        if not graphs or kind in seen or not wanted:
             continue
-        seen.add(kinds)
-        parts = {field: np.array(graph[field]) if field in graph else None for field in DocumentGraph._fields}
-        none = np.zeros(0, int)
-        cut = DocumentGraph(**parts | ({"senders": none, "receivers": none, "weight": none} if attends else {"beta": None}))
-        share, scales = graph.get("share") or "pool/beta", tuple(graph["scales"])
-        figure = draw_document_graph(
-            graph["texts"], cut, title=line["setting"], label=graph["label"], level_names=scales, share=share
-        )
+        seen.add(kind)
         path = FIGURES / f"study_{name}_graph_{len(seen)}.png"
-        figures.save(figure, path)
-        what = ATTENDS[share] if attends else "Graph of one text"
-        found.append(f"![{what}: {line['setting']}](figures/{path.name})")
+        if attends:
+            share = graphs[0].get("share") or "pool/beta"
+            documents = [(graph["label"], graph["texts"], np.array(graph["beta"])) for graph in graphs]
+            figures.save(draw_shares(documents, title=line["setting"], share=share), path)
+            found.append(f"![{ATTENDS[share]}: {line['setting']}](figures/{path.name})")
+        else:
+            parts = {field: np.array(graphs[0][field]) for field in DocumentGraph._fields if field != "beta"}
+            looks = {"title": line["setting"], "label": graphs[0]["label"], "level_names": tuple(graphs[0]["scales"])}
+            figures.save(draw_document_graph(graphs[0]["texts"], DocumentGraph(**parts, beta=None), **looks), path)
+            found.append(f"![Graph of one text: {line['setting']}](figures/{path.name})")
     return found
+
+
+def graphs_of(line: Line) -> list[dict[str, Any]]:
+    """The graphs of sample texts that a line keeps; older lines and those of studies keep one."""
+    return line.get("sample_graphs") or [line["sample_graph"]] * bool(line.get("sample_graph"))
 
 
 def strata_table(lines: Sequence[Line]) -> str:
@@ -110,9 +114,10 @@ def growth() -> list[str]:
     rows = [
         [line["model"], *(f"{ms:.0f} / {mb:.0f}" for ms, mb in zip(line["ms"], line["memory_mb"]))]
         + [f"{line['slope']:.2f} / {line['slope_memory']:.2f}"]
+        + [f"{line['doubling']:.2f} / {line['doubling_memory']:.2f}" if "doubling" in line else "–"]
         for line in lines
     ]
-    header = ["ms / MB of one document", *(f"{n:,} tokens" for n in lines[0]["tokens"]), "slope"]
+    header = ["ms / MB of one document", *(f"{n:,} tokens" for n in lines[0]["tokens"]), "slope", "last doubling"]
     panels = {
         title: {line["model"]: [(n, [value]) for n, value in zip(line["tokens"], line[field])] for line in lines}
         for title, field in (("time of a forward pass (ms)", "ms"), ("memory of intermediate results (MB)", "memory_mb"))
@@ -127,7 +132,8 @@ def growth() -> list[str]:
         markdown_table(header, rows),
         f"![Time and memory against length](figures/{figure.name})",
         *found("length_growth"),
-        "Slope: of the line through the logarithms, 1 where cost grows as length. "
+        "Slope: of the line through the logarithms, 1 where cost grows as length; last doubling: cost at the longest document by that "
+        "at half of it. "
         f"Measured with {'; '.join(dict.fromkeys(where))}{STARRED * ('*' in ''.join(where))}; "
         "`python -m experiments.length_growth`.",
     ]

@@ -21,6 +21,12 @@ SAMPLES = {
     "The harbour town opened its new ferry line on Monday. Shop owners expect more visitors before the summer, the mayor said. "
     "Tickets sold better than planned in the first week, and shares of the company closed four percent higher.": "Business",
     "The home side scored twice in the last minute to win the cup.": "Sports",
+    "Talks between the two governments ended without a treaty on Friday. Thousands had marched through the capital and asked "
+    "for peace, and soldiers closed the road to the border. The minister said that the talks would go on in spring.": "World",
+    "The striker came off the bench after an hour and scored twice. Her coach praised the defence, which had held for the whole "
+    "first half. The club now leads the league by four points with two matches left.": "Sports",
+    "Researchers have built a chip that needs a tenth of the power. It reads its memory with light, so that phones could search "
+    "photos without a network. The code will be free for everyone to download in autumn.": "Sci/Tech",
 }
 """Texts that are drawn, with the class they would have: written here, since rows of data sets aren't ours to pass on."""
 
@@ -93,33 +99,35 @@ def samples_of(program: sweep.Trials) -> sweep.Trials:
 
 
 def sample_graphs(program: sweep.Trials) -> list[dict[str, Any] | None]:
-    """Of each trial the graph of the first of ``SAMPLES`` that has ``SAMPLE_UNITS`` nodes: the same for all of one node kind.
-    Texts, levels, parents, edges and what pooling looks at (``beta``), as ``graph_drawing.DocumentGraph`` has them, and which
-    of ``graph_drawing.SHARES`` that is; None: there is no such text."""
+    """Of each trial the graph of the first of ``SAMPLES`` that has ``SAMPLE_UNITS`` nodes, the same for all of one node kind;
+    None: there is no such text."""
+    return [graphs[0] if graphs else None for graphs in all_sample_graphs(program)]
+
+
+def all_sample_graphs(program: sweep.Trials) -> list[list[dict[str, Any]]]:
+    """Of each trial the graph of each of ``SAMPLES`` that has ``SAMPLE_UNITS`` nodes. Texts, levels, parents, edges and what
+    pooling looks at (``beta``), as ``graph_drawing.DocumentGraph`` has them, and which of ``graph_drawing.SHARES`` that is."""
     program = samples_of(program)
     scales = [scale for scale in SCALES if scale in program.config.model.nodes]
     rows, corpus = program.held_rows(), program.material.corpus
     encoded = program.material.encoded["validation"]
     units = sum(encoded.counts[scale] for scale in scales)
-    fits = [p for p in np.flatnonzero((units >= SAMPLE_UNITS[0]) & (units <= SAMPLE_UNITS[1]) & (encoded.weight == 1))]
-    if not fits:
-        return [None] * program.count
-    piece = fits[0]
-    row, slot = (int(x[0]) for x in np.nonzero(np.asarray(rows.example) == encoded.example[piece]))
+    pieces = np.flatnonzero((units >= SAMPLE_UNITS[0]) & (units <= SAMPLE_UNITS[1]) & (encoded.weight == 1))
+    at = [[int(x[0]) for x in np.nonzero(np.asarray(rows.example) == encoded.example[piece])] for piece in pieces]
     fields = ("document", "level", "parent", "senders", "receivers", "weight")
 
     def read(_, out):
         share = share_of(out)
-        beta = {share: out[share][row]} if share else {}
-        return {field: getattr(out["graph"], field)[row] for field in fields} | beta
+        return {field: getattr(out["graph"], field) for field in fields} | ({share: out[share]} if share else {})
 
     found = program.outputs(read)
-    texts = [text for scale in scales for text in encoded.unit_text(int(piece), scale, corpus.validation.texts)]
-    label = SAMPLES[corpus.validation.texts[encoded.example[piece]]]
-    share, graphs = share_of(found), []
-    for trial in range(program.count):
-        beta = np.asarray(found[share][trial]) if share else None
-        graph = document_graph(slot, *(np.asarray(found[field][trial]) for field in fields), beta)
-        told = {name: np.asarray(value).round(4).tolist() for name, value in graph._asdict().items() if value is not None}
-        graphs.append(told | {"texts": texts, "label": label, "scales": scales, "share": share})
+    share, graphs = share_of(found), [[] for _ in range(program.count)]
+    for piece, (row, slot) in zip(pieces, at):
+        texts = [text for scale in scales for text in encoded.unit_text(int(piece), scale, corpus.validation.texts)]
+        label = SAMPLES[corpus.validation.texts[encoded.example[piece]]]
+        for trial, mine in enumerate(graphs):
+            beta = np.asarray(found[share][trial, row]) if share else None
+            graph = document_graph(slot, *(np.asarray(found[field][trial, row]) for field in fields), beta)
+            told = {name: np.asarray(value).round(4).tolist() for name, value in graph._asdict().items() if value is not None}
+            mine.append(told | {"texts": texts, "label": label, "scales": scales, "share": share})
     return graphs

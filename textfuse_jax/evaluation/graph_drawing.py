@@ -173,6 +173,38 @@ def draw_document_graph(
     return figure
 
 
+def draw_shares(
+    documents: Sequence[tuple[str, Sequence[str], Float[np.ndarray, "u"]]], *, title: str = "", share: str = "pool/beta"
+) -> Figure:
+    """What pooling looks at in several documents, one below the other, on one scale.
+
+    Args:
+      documents: of each its label, the texts of its units in reading order, and the share of each.
+      title: stands above.
+      share: which of ``SHARES`` that is.
+    """
+    boxes, heads, bottom = [], [], 0.0
+    for label, texts, _ in documents:
+        heads.append((label, bottom + 2.2 * GAP))
+        bottom += LINE + 4 * GAP
+        for text in texts:
+            lines = textwrap.wrap(printable(text), WRAP)
+            boxes.append(Box(0, bottom, LINE * len(lines) + 0.13, "\n".join(lines)))
+            bottom += boxes[-1].height + GAP
+    page = (WIDTH + 2 * MARGIN, bottom + HEAD + FOOT)
+    figure = new_figure(*page)
+    figure.set_layout_engine("none")  # everything is placed in inches
+    ax = figure.add_axes((MARGIN / page[0], FOOT / page[1], WIDTH / page[0], bottom / page[1]))
+    ax.set(xlim=(0, WIDTH), ylim=(bottom, 0))
+    ax.axis("off")
+    draw_boxes(figure, ax, boxes, np.concatenate([shares for _, _, shares in documents]), SHARES[share])
+    for label, top in heads:
+        ax.text(0, top, f"label {label}", fontsize=10, va="top", parse_math=False)
+    told = textwrap.shorten(printable(title), 70, placeholder=" …")
+    figure.text(MARGIN / page[0], 1 - 0.12 / page[1], told, fontsize=11, weight="bold", va="top", parse_math=False)
+    return figure
+
+
 class Box(NamedTuple):
     """Where a unit stands, in inches from the upper left corner of the drawing, and its wrapped text."""
 

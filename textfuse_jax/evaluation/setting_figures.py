@@ -31,25 +31,28 @@ class Dots(NamedTuple):
       values: one a seed.
       interval: 95 %, of their mean; None: not known.
       published: whether it is somebody else's number, drawn as a cross.
+      beside: the row that it is compared with; "": none.
     """
 
     name: str
     values: Sequence[float]
     interval: Sequence[float] | None = None
     published: bool = False
+    beside: str = ""
 
 
-def setting_dots(panels: Mapping[str, Sequence[Dots]], label: str, reference: str = "") -> Figure:
-    """A row a setting, in the order of their first panels, what is published below: a dot a seed, their mean, its interval; a
-    line through the reference's mean.
+def setting_dots(panels: Mapping[str, Sequence[Dots]], label: str) -> Figure:
+    """A row a setting, in the order of their first panels, what is published below: a dot a seed, their mean, its interval. A
+    line goes from the mean of a row that others are compared with through all of these. A setting that a panel lacks is told to
+    be not measured.
 
     Args:
       panels: title -> its rows; "" where there is one panel. They share the rows' names.
       label: of the x axis, with its unit.
-      reference: name of the row that the line goes through.
     """
     every = sorted((row for rows in panels.values() for row in rows), key=lambda row: row.published)
     names = list(dict.fromkeys(row.name for row in every))
+    ours = {row.name for row in every if not row.published}
     columns = min(COLUMNS, len(panels))
     lines = -(-len(panels) // columns)
     figure = new_figure(8 if columns == 1 else 2.4 + 3.1 * columns, lines * (1.6 + 0.34 * len(names)))
@@ -60,7 +63,10 @@ def setting_dots(panels: Mapping[str, Sequence[Dots]], label: str, reference: st
         ax.tick_params(labelsize=8)
         ax.locator_params(axis="x", nbins=5)
         for row in rows:
-            _draw_dots(ax, names.index(row.name), row, reference)
+            _draw_dots(ax, names.index(row.name), row, [names.index(other.name) for other in rows if other.beside == row.name])
+        for name in ours - {row.name for row in rows}:
+            told = dict(color=GREY, fontsize=8, ha="center", va="center")
+            ax.text(0.5, names.index(name), "not measured", transform=ax.get_yaxis_transform(), **told)
     for ax in axes[len(panels) :]:
         ax.set_visible(False)
     axes[0].set_yticks(range(len(names)), [textwrap.shorten(name, 60, placeholder=" ...") for name in names])
@@ -70,17 +76,19 @@ def setting_dots(panels: Mapping[str, Sequence[Dots]], label: str, reference: st
     return figure
 
 
-def _draw_dots(ax: Axes, place: int, row: Dots, reference: str) -> None:
+def _draw_dots(ax: Axes, place: int, row: Dots, compared: Sequence[int]) -> None:
+    """A row at its place, with a line to the places of those that are compared with it."""
     mean = float(np.mean(row.values))
     if row.published:
         ax.plot([mean], [place], "x", color=VERMILION, markersize=7, markeredgewidth=1.8)
         return
-    colour = GREY if row.name == reference else BLUE
+    colour = GREY if compared else BLUE
     ax.plot(row.values, np.full(len(row.values), place) + 0.18, "o", color=colour, markersize=4, alpha=0.55, markeredgewidth=0)
     reach = row.interval and [[max(mean - row.interval[0], 0)], [max(row.interval[1] - mean, 0)]]
     ax.errorbar(mean, place - 0.12, xerr=reach, fmt="D", color=colour, markersize=5, capsize=3, linewidth=1.4)
-    if row.name == reference:
-        ax.axvline(mean, color=GREY, linestyle="--", linewidth=1)
+    if compared:
+        ends = [min(place, *compared) - 0.5, max(place, *compared) + 0.5]
+        ax.plot([mean, mean], ends, color=GREY, linestyle="--", linewidth=1)
 
 
 def setting_lines(
@@ -92,6 +100,7 @@ def setting_lines(
     ticks: Mapping[float, str] | None = None,
     share: bool = True,
     published: Mapping[float, float] | None = None,
+    floor: float | None = None,
 ) -> Figure:
     """A line a series through the means over seeds at each x, a bar of one standard deviation either way.
 
@@ -102,6 +111,7 @@ def setting_lines(
       ticks: x -> what stands there; None: the numbers themselves on a logarithmic axis, any on a linear one.
       share: whether panels share the y axis; where what they show isn't of one unit, the titles tell the units.
       published: x -> somebody else's number, a cross in every panel.
+      floor: where the y axis begins; what lies below is cut. None: below all points.
     """
     names = list(dict.fromkeys(name for series in panels.values() for name in series))
     looks = dict(zip(names, itertools.cycle(SERIES)))
@@ -120,6 +130,7 @@ def setting_lines(
         _scale(ax, log, ticks, sorted({x for points in series.values() for x, _ in points} | set(published or ())))
         if len(panels) == 1:
             ax.set_xlabel(xlabel)
+        ax.set_ylim(bottom=floor)
     axes[0].set_ylabel(ylabel)
     if len(panels) > 1:
         figure.supxlabel(xlabel, fontsize=10)
