@@ -59,7 +59,7 @@ def program(model: str, tokens: int) -> tuple[Callable[[], Any], float, int]:
         tokens_per_batch=len(encoded) * max(config.data.row_lengths),
     ).batch(0)
     classifier = assembly.make_model(config, encoder.architecture, 4)
-    params = jax.jit(lambda: classifier.init(jax.random.key(0), rows, train=False))()
+    params = jax.jit(lambda x: classifier.init(jax.random.key(0), x, train=False))(rows)
     compiled = jax.jit(lambda p, x: classifier.apply(p, x, train=False)[0]).lower(params, rows).compile()
     held = compiled.memory_analysis()
     jax.block_until_ready(compiled(params, rows))

@@ -92,7 +92,8 @@ def samples(name: str, lines: Sequence[Line]) -> list[str]:
 
 def graphs_of(line: Line) -> list[dict[str, Any]]:
     """The graphs of sample texts that a line keeps; older lines and those of studies keep one."""
-    return line.get("sample_graphs") or [line["sample_graph"]] * bool(line.get("sample_graph"))
+    one = line.get("sample_graph")
+    return line.get("sample_graphs") or ([one] if one else [])
 
 
 def strata_table(lines: Sequence[Line]) -> str:
