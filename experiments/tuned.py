@@ -158,9 +158,10 @@ def lines_of(row: Row) -> list[dict[str, Any]]:
 
 
 def readings(row: Row) -> set[tuple[str, str]]:
-    """What has read the test split by this row, or by another that takes the same runs: names and protocols."""
+    """What has read the test split by this row or, of a mixture, by the row whose runs it takes: names and protocols."""
     run = folder_of(dataclasses.replace(row, small=False), 0)
-    shared = {row.name} | {other.name for other in ROWS if other.study == row.study and folder_of(other, 0) == run}
+    same = [other.name for other in ROWS if other.study == row.study and folder_of(other, 0) == run]
+    shared = {row.name, *same} if row.words else {row.name}
     return {(line["setting"], line["protocol"]) for line in lines_of(row) if line["setting"] in shared}
 
 
