@@ -62,7 +62,8 @@ def section(name: str, path: pathlib.Path) -> str:
     parts += pairs_table(name, lines)
     parts += extras(name, lines)
     parts += found(name)
-    hardware, commits = (", ".join(sorted({of(line) for line in lines})) for of in (lambda line: line["hardware"], commit_of))
+    hardware = "; ".join(sorted({machine for line in lines for machine in line["hardware"].split("; ")}))
+    commits = ", ".join(sorted({commit_of(line) for line in lines}))
     most = max(line["seeds"] for line in lines)
     own_rows = [line["rows_of_each_seed_differ"] for line in lines]
     varies = ["initial weights and dropout"] * any(line["trials_together"] > 1 or line["regime"] == "tuned" for line in lines)
@@ -94,7 +95,8 @@ def precision(lines: Sequence[Line]) -> str:
     if not others:
         return ""
     rows = "all rows" if len(others) == len(taken) else f"{len(others)} of {len(taken)} rows"
-    return f"Products of the encoder in {', '.join(sorted(set(others.values())))} in {rows}, else in bfloat16. "
+    told = " or ".join(sorted({one for dtype in others.values() for one in dtype.split(", ")}))
+    return f"Products of the encoder in {told} in {rows}, else in bfloat16. "
 
 
 def paired_with(line: Line, other: Line | None, keys: Mapping[str, str]) -> bool:

@@ -122,7 +122,7 @@ def extended(before: Mapping[str, Any] | None, line: dict[str, Any]) -> dict[str
         line["strata"]["accuracy"] = [a + b for a, b in zip(before["strata"]["accuracy"], line["strata"]["accuracy"])]
         line["right"]["seeds"] = before["right"]["seeds"] + line["right"]["seeds"]
         line["products"] = ", ".join(sorted({*before.get("products", "bfloat16").split(", "), line["products"]}))
-        line["hardware"] = ", ".join(sorted({*before["hardware"].split(", "), line["hardware"]}))
+        line["hardware"] = "; ".join(sorted({*before["hardware"].split("; "), line["hardware"]}))
         line["accuracy_ci95"] = interval(paired.of_line(line))
     return line | {"seconds_a_trial": round(float(np.mean(line["seconds"])), 1)}
 

@@ -91,6 +91,7 @@ def test_a_row_is_run_recorded_and_not_run_again(tmp_path, monkeypatch, capsys):
     assert tuned.main([]) == 0 and len(finished) == 6 and all(folder.name == "2" for folder in finished[4:])
     lines = read_results(tmp_path / "RESULTS" / "baselines.jsonl")
     assert lines[-1]["seeds"] == 3 and lines[-1]["test"]["accuracy"][:2] == pytest.approx(accuracy)
+    assert lines[-1]["hardware"] == lines[0]["hardware"]  # told once for all seeds of a machine
     capsys.readouterr()
     assert tuned.main(["baselines"]) == 0 and len(read_results(tmp_path / "RESULTS" / "baselines.jsonl")) == len(lines) == 6
     (tmp_path / "RESULTS" / "baselines.jsonl").unlink()
@@ -147,3 +148,5 @@ def test_a_table_tells_where_products_are_not_bfloat16():
     assert study_tables.precision([old, new | {"products": "bfloat16"}]) == ""
     assert study_tables.precision([old, new, scratch]).startswith("Products of the encoder in float32 in 2 of 3 rows")
     assert "in all rows" in study_tables.precision([new, scratch])
+    several = {"setting": "d", "fields": {}, "products": "bfloat16, float32"}  # of seeds on two machines
+    assert "in bfloat16 or float32 in 2 of 3 rows" in study_tables.precision([old, new, several])
