@@ -133,8 +133,8 @@ def growth() -> list[str]:
         markdown_table(header, rows),
         f"![Time and memory against length](figures/{figure.name})",
         *found("length_growth"),
-        "Slope: of the line through the logarithms, 1 where cost grows as length; last doubling: cost at the longest document by that "
-        "at half of it. "
+        "Slope: of the line through the logarithms, 1 where cost grows as length; last doubling: cost at the longest document by "
+        "that at half of it. "
         f"Measured with {'; '.join(dict.fromkeys(where))}{STARRED * ('*' in ''.join(where))}; "
         "`python -m experiments.length_growth`.",
     ]

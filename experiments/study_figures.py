@@ -94,9 +94,8 @@ def draw(name: str, lines: Sequence[Line]) -> Figure:
     if name == "graph_benchmarks":
         return setting_dots(benchmarks(lines), ACCURACY)
     usual = lines[0]["data"]["train"]
-    named = {
-        line["setting"]: line["setting"] + f" ({line['data']['train']:,} rows)" * (line["data"]["train"] != usual) for line in lines
-    }
+    sizes = {line["setting"]: line["data"]["train"] for line in lines}
+    named = {name: name + f" ({rows:,} rows)" * (rows != usual) for name, rows in sizes.items()}
     rows = [dots(line, named[line["setting"]], named.get(line["reference"], "")) for line in lines]
     return setting_dots({"": rows}, ACCURACY)
 
@@ -114,7 +113,8 @@ def curves(curve: Curve, lines: Sequence[Line]) -> Figure:
             continue
         found = panels.setdefault(curve.panel(line), {}).setdefault(curve.series(line), [])
         found.append((curve.x(line), line["test"]["accuracy"]))
-    looks = dict(log="" if curve.ticks else "x", ticks=curve.ticks, published=curve.published, share=curve.share, floor=curve.floor)
+    looks = dict(ticks=curve.ticks, published=curve.published, share=curve.share, floor=curve.floor)
+    looks["log"] = "" if curve.ticks else "x"
     return setting_lines(panels, curve.xlabel, SPREAD, **looks)
 
 
