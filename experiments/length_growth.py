@@ -5,7 +5,8 @@
 A document is cut into windows of 256 tokens, as ``data.long_documents = "windows"`` does, so attention grows with the number of
 windows, not with the square of the length. Both models run MiniLM, frozen; time is the median of 9 rounds of one forward pass,
 in which the models take turns, memory what XLA says that the compiled program takes for intermediate results
-(temp_size_in_bytes), without weights, inputs and results. Neither paper publishes such numbers. About four minutes on 2 idle cores.
+(temp_size_in_bytes), without weights, inputs and results. Neither paper publishes such numbers.
+About four minutes on 2 idle cores.
 """
 
 from __future__ import annotations
