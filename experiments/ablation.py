@@ -3,10 +3,10 @@
     TEXTFUSE_DATA=DIR python -m experiments.ablation [:runlocal]
 
 Parts taken out one at a time, pyramid levels 1 to 3, and K = 0 to 4 rounds of messages with a measure of over-smoothing: the
-mean cosine of two nodes of one document after the last round. The full model is compared with the encoder alone on the same three
-layers, every model with a part changed with the full one; last stands what configs/agnews_frozen.py joins, with and without the
-graph. Models whose best rate lies at the end of the studies' five have five lower or higher ones. 4,000 training rows; about a
-quarter of an hour of one core.
+mean cosine of two nodes of one document after the last round; "full" has three levels and K = 2. The full model is compared with
+the encoder alone on the same three layers, every model with a part changed with the full one; last stands what
+configs/agnews_frozen.py joins, with and without the graph. Models whose best rate lies at the end of the studies' five have five
+lower or higher ones. 4,000 training rows; about a quarter of an hour of one core.
 """
 
 from __future__ import annotations

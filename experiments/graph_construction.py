@@ -5,10 +5,10 @@
 Nodes are tokens, phrases, sentences or the last two together; edges window, kNN of several k, saliency, hierarchy, their union,
 all, or random. Each is compared with the same nodes without edges (and so without the layers that pass messages); static graphs,
 made from the frozen encoder's features, with the dynamic ones, made from the nodes that the pyramid learns. Random edges weigh 1,
-those of kNN the cosine of their ends, so that this control differs in weight too. Each line tells the edges a node, the mean
-cosine of the nodes of a document after the messages, and the share of edges that stay in one topic where two documents of
-different topics are joined (experiments/topic_edges.py says why so). 4,000 training rows, 5 seeds; an estimated 22 minutes of
-one core.
+those of kNN the cosine of their ends, so that this control differs in weight too; on tokens, of which a document has dozens, it
+is the stronger control: of seven phrases k = 4 joins most pairs. Each line tells the edges a node, the mean cosine of the nodes
+of a document after the messages, and the share of edges that stay in one topic where two documents of different topics are joined
+(experiments/topic_edges.py says why so). 4,000 training rows, 5 seeds; about an hour of one core, most of it on tokens.
 """
 
 from __future__ import annotations
@@ -30,6 +30,13 @@ NODES = {
     "sentences alone": {"model.nodes": ("sentence",)},
 }
 """Beside phrases and sentences together, which the other rows have."""
+EDGES_OF_ONE_LEVEL = {
+    "window": kinds("window"),
+    "kNN, k = 4": kinds("knn"),
+    "learned saliency": kinds("LearnedSaliency"),
+    "random, k = 4": kinds("random"),
+}
+"""Nodes of one level have no hierarchy."""
 SETTINGS = [
     Setting("no edges", NO_GRAPH),
     *(Setting(f"{nodes}, no edges", fields | NO_GRAPH) for nodes, fields in NODES.items()),
@@ -49,6 +56,11 @@ SETTINGS = [
     *(
         Setting(f"{nodes}, kNN and window", fields | {"model.edges": kinds("knn", "window")}, against=f"{nodes}, no edges")
         for nodes, fields in NODES.items()
+    ),
+    *(
+        Setting(f"{nodes}, {name}", NODES[nodes] | {"model.edges": edges}, against=f"{nodes}, no edges")
+        for nodes in NODES
+        for name, edges in EDGES_OF_ONE_LEVEL.items()
     ),
 ]
 

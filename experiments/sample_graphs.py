@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.study import RESULTS, WORK, Setting, Study, regime
-from experiments.study_extras import ATTENTION
+from experiments.study_extras import ATTENTION, kind_of
 from experiments.study_graphs import all_sample_graphs
 from experiments.study_training import Materials
 from textfuse_jax.evaluation.records import append_result, environment, hardware, read_results
@@ -34,7 +34,7 @@ def wanted(study: Study) -> list[Setting]:
     for setting in study.settings:
         model = study.config(setting).model
         if not setting.fit and model.edges and model.propagate.endswith("GCN"):
-            found.setdefault(repr((model.edges, model.nodes, bool(model.edge_tap))), setting)
+            found.setdefault(kind_of(setting.fields), setting)
     return list(found.values())
 
 

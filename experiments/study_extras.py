@@ -10,10 +10,11 @@ import numpy as np
 
 from experiments import length_growth
 from textfuse_jax.evaluation import figures
+from textfuse_jax.evaluation.calibration import ReliabilityBins
 from textfuse_jax.evaluation.graph_drawing import DocumentGraph, draw_document_graph, draw_shares
 from textfuse_jax.evaluation.records import read_results
 from textfuse_jax.evaluation.report import markdown_table
-from textfuse_jax.evaluation.setting_figures import before_after, setting_lines
+from textfuse_jax.evaluation.setting_figures import before_after, reliability_panels, setting_lines
 
 HERE = pathlib.Path(__file__).parent
 FINDINGS = HERE / "findings"
@@ -24,6 +25,8 @@ ATTENTION = {
     "baselines": ("attention-hybrid pooling",),
 }
 """Settings whose samples show what pooling looks at rather than edges."""
+SCALED = ("before", "after")
+"""Temperature scaling."""
 ATTENDS = {
     "pool/beta": "Where attention looks in sample texts",
     "pool/looks": "Where attention looks in sample texts, through self-attention among their units",
@@ -35,11 +38,29 @@ def extras(name: str, lines: Sequence[Line]) -> list[str]:
     blocks = samples(name, lines)
     if name == "text_length":
         blocks += [strata_table(lines)]
+    if name == "ablation":
+        blocks += smoothing(name, lines)
     if name == "baselines":
         blocks += calibration(name, lines)
     if name == "hidden_size":
         blocks += one_rate(name, lines)
     return blocks
+
+
+def smoothing(name: str, lines: Sequence[Line]) -> list[str]:
+    """How alike the nodes of a document become with rounds of messages, and what accuracy they have then."""
+    known = [line for line in lines if line["setting"] == "full" or line["setting"].startswith("K = ")]
+    rounds = {line["fields"].get("model.propagate_args.rounds", 2): line for line in known if "cosine_of_nodes" in line}
+    if len(rounds) < 2:
+        return []
+    panels = {
+        "mean cosine of two nodes of a document": {"full": [(k, line["cosine_of_nodes"]) for k, line in rounds.items()]},
+        "test accuracy (share of documents)": {"full": [(k, line["test"]["accuracy"]) for k, line in rounds.items()]},
+    }
+    figure = FIGURES / f"study_{name}_smoothing.png"
+    ticks = {k: str(k) for k in rounds}
+    figures.save(setting_lines(panels, "rounds of messages K", "mean and sd over seeds", ticks=ticks, share=False), figure)
+    return [f"![Over-smoothing along the rounds of messages](figures/{figure.name})"]
 
 
 def one_rate(name: str, lines: Sequence[Line]) -> list[str]:
@@ -69,8 +90,7 @@ def samples(name: str, lines: Sequence[Line]) -> list[str]:
     drawn = {one["setting"]: graphs_of(one) for one in known if one["study"] == name}
     for line in lines:
         graphs, attends = drawn.get(line["setting"]) or graphs_of(line), name in ATTENTION
-        fields = [line["fields"].get(f"model.{field}") for field in ("edges", "nodes", "edge_tap")]
-        kind = line["setting"] if attends else str(fields)
+        kind = line["setting"] if attends else kind_of(line["fields"])
         mixtures = line["fields"].get("model.pooling_args.self_attention") and graphs and "share" not in graphs[0]
         wanted = line["setting"] in ATTENTION[name] and not mixtures if attends else bool(graphs and graphs[0]["senders"])
         if not graphs or kind in seen or not wanted:
@@ -88,6 +108,12 @@ def samples(name: str, lines: Sequence[Line]) -> list[str]:
             figures.save(draw_document_graph(graphs[0]["texts"], DocumentGraph(**parts, beta=None), **looks), path)
             found.append(f"![Graph of one text: {line['setting']}](figures/{path.name})")
     return found
+
+
+def kind_of(fields: Mapping[str, Any]) -> str:
+    """What a drawn graph shows: which nodes, where they aren't the study's own, else which edges, made from what."""
+    edges, nodes, tap = (fields.get(f"model.{field}") for field in ("edges", "nodes", "edge_tap"))
+    return str(list(nodes) if nodes else [list(edges or ()), tap])
 
 
 def graphs_of(line: Line) -> list[dict[str, Any]]:
@@ -162,4 +188,22 @@ def calibration(name: str, lines: Sequence[Line]) -> list[str]:
     figure = FIGURES / f"study_{name}_calibration.png"
     values = [(line["test"]["ece"], line["ece_after_temperature"]) for line in known]
     figures.save(before_after([line["setting"] for line in known], values, "expected calibration error on test"), figure)
-    return [f"![Calibration before and after temperature scaling](figures/{figure.name})"]
+    blocks = [f"![Calibration before and after temperature scaling](figures/{figure.name})"]
+    tables = {
+        line["setting"]: {told: pooled(line["reliability"], told) for told in SCALED} for line in lines if line.get("reliability")
+    }
+    if tables:
+        figure = FIGURES / f"study_{name}_reliability.png"
+        figures.save(reliability_panels(tables), figure)
+        blocks.append(f"![Reliability before and after temperature scaling](figures/{figure.name})")
+    return blocks
+
+
+def pooled(seeds: Sequence[Mapping[str, Any]], told: str) -> ReliabilityBins:
+    """The bins of several seeds as one."""
+    count = np.sum([seed[told]["count"] for seed in seeds], 0)
+    parts = {
+        name: np.sum([np.multiply(seed[told]["count"], seed[told][name]) for seed in seeds], 0) / np.maximum(count, 1)
+        for name in ("confidence", "accuracy")
+    }
+    return ReliabilityBins(edges=np.linspace(0, 1, len(count) + 1), count=count, **parts)

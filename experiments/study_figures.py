@@ -60,7 +60,6 @@ def shots(line: Line) -> float:
 
 
 CURVES = {
-    "learning_rate": Curve(lambda line: line["fields"]["optimizer.learning_rate"], "learning rate", lambda line: "all"),
     "data_efficiency": Curve(
         lambda line: line["data"]["train"],
         "training rows",
@@ -87,6 +86,8 @@ def draw(name: str, lines: Sequence[Line]) -> Figure:
         return imbalance(lines)
     if name == "hidden_size":
         return widths(lines)
+    if name == "learning_rate":
+        return stability(lines)
     if name == "text_length":
         return thirds(lines)
     if name in CURVES:
@@ -126,6 +127,21 @@ def widths(lines: Sequence[Line]) -> Figure:
             found = panels.setdefault(title, {}).setdefault(f"{line['data']['train']:,} training rows", [])
             found.append((line["fields"]["model.width"], line["test"][metric]))
     return setting_lines(panels, "hidden size (units)", "on the test documents,\nmean and sd over seeds", log="x", share=False)
+
+
+def stability(lines: Sequence[Line]) -> Figure:
+    """Accuracy along the learning rate and how far its seeds lie apart, a line a model."""
+    first, second = (
+        "test accuracy (share of documents),\nmean and sd over seeds",
+        "standard deviation over seeds\n(points of accuracy)",
+    )
+    panels: Panels = {first: {}, second: {}}
+    for line in lines:
+        model = "encoder alone" if "encoder alone" in line["setting"] else "Pyramid-GNN"
+        rate, accuracy = line["fields"]["optimizer.learning_rate"], line["test"]["accuracy"]
+        panels[first].setdefault(model, []).append((rate, accuracy))
+        panels[second].setdefault(model, []).append((rate, [100 * float(np.std(accuracy, ddof=1))]))
+    return setting_lines(panels, "learning rate", "", log={first: "x", second: "xy"}, share=False)
 
 
 def imbalance(lines: Sequence[Line]) -> Figure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pathlib
+import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -53,7 +54,8 @@ def section(name: str, path: pathlib.Path) -> str:
         for setting, line in known.items()
     ]
     lines.sort(key=lambda line: order[line["setting"]])
-    missing = [setting for setting in order if setting not in {line["setting"] for line in lines}]
+    hardware = machines(lines)
+    missing = {setting: published[setting] for setting in order if setting not in known}
     about = module.__doc__.split("\n\n")
     figure = FIGURES / f"study_{name}.png"
     figures.save(draw(name, lines), figure)
@@ -62,7 +64,6 @@ def section(name: str, path: pathlib.Path) -> str:
     parts += pairs_table(name, lines)
     parts += extras(name, lines)
     parts += found(name)
-    hardware = "; ".join(sorted({machine for line in lines for machine in line["hardware"].split("; ")}))
     commits = ", ".join(sorted({commit_of(line) for line in lines}))
     most = max(line["seeds"] for line in lines)
     own_rows = [line["rows_of_each_seed_differ"] for line in lines]
@@ -75,14 +76,17 @@ def section(name: str, path: pathlib.Path) -> str:
         else ""
     )
     before = sum(line.get("read_before", 0) > 0 for line in lines)
+    unlogged = sum("read_before" not in line for line in lines)  # of a time when earlier readings weren't counted
     again = f"The test split had been read before under earlier settings of {before} of {len(lines)} rows. " * (before > 0)
-    size = f"{most} seed{'s' * (most > 1)} where nothing else is said"
+    again += f"Of {unlogged} older rows it isn't logged how often it had been read. " * (unlogged > 0)
+    size = f"{most} seed{'s' * (most > 1)} (numbers 0 to {most - 1}) where nothing else is said"
+    where = "; letters: on which machine" * (": " in hardware)
     stale = "† measured with settings or a way of choosing that have changed since. " * any(line["older"] for line in lines)
     parts.append(
         f"{stale}{again}{size}, which differ in {', '.join(varies)}; intervals and p draw seeds "
         f"and documents, not what was chosen. `chosen`: {chooses(lines)} Training: a seed's share of trials side by side, their "
         "evaluations included, without compilation and without the features of a frozen encoder, which are extracted once; of a "
-        f"tuned encoder's run the steps alone. {timing}{precision(lines)}Load average {loads(lines)} on {hardware}. "
+        f"tuned encoder's run the steps alone{where}. {timing}{precision(lines)}Load average {loads(lines)} on {hardware}. "
         f"Commit {commits}{STARRED * ('*' in commits)}; `python -m experiments.{name}`."
     )
     return "\n\n".join(parts)
@@ -97,6 +101,17 @@ def precision(lines: Sequence[Line]) -> str:
     rows = "all rows" if len(others) == len(taken) else f"{len(others)} of {len(taken)} rows"
     told = " or ".join(sorted({one for dtype in others.values() for one in dtype.split(", ")}))
     return f"Products of the encoder in {told} in {rows}, else in bfloat16. "
+
+
+def machines(lines: Sequence[dict[str, Any]]) -> str:
+    """Where the lines were measured; of several machines each has a letter, which the lines take as ``on``."""
+    names = sorted({machine for line in lines for machine in line["hardware"].split("; ")})
+    if len(names) == 1:
+        return names[0]
+    letters = dict(zip(names, string.ascii_uppercase))
+    for line in lines:
+        line["on"] = f" ({', '.join(letters[machine] for machine in line['hardware'].split('; '))})"
+    return "; ".join(f"{letter}: {name}" for name, letter in letters.items())
 
 
 def paired_with(line: Line, other: Line | None, keys: Mapping[str, str]) -> bool:
@@ -144,8 +159,11 @@ def newest(path: pathlib.Path) -> list[dict[str, Any]]:
     return list({line["setting"]: line for line in read_results(path) if "chosen" in line}.values())
 
 
-def table(lines: list[Line], missing: Sequence[str] = ()) -> str:
-    """Two tables of the same rows: accuracy, difference from the reference, published; then other metrics and costs."""
+def table(lines: list[Line], missing: Mapping[str, Any] | None = None) -> str:
+    """Two tables of the same rows: accuracy, difference from the reference, published; then other metrics and costs.
+
+    ``missing``: rows that weren't measured -> what is published of them.
+    """
     graphs, topics = (any(fact in line for line in lines) for fact in ("edges_a_node", "same_topic"))
     uneven = any(line["fields"].get("data.imbalance", 1) > 1 for line in lines)
     several = len({line["reference"] for line in lines}) > 1
@@ -178,7 +196,7 @@ def table(lines: list[Line], missing: Sequence[str] = ()) -> str:
         second["recall, majority"] = lambda line: spread(recalls(line)[1])
     if graphs:
         second["edges a node"] = lambda line: mean(line.get("edges_a_node"), 1)
-        second["cosine of nodes"] = lambda line: mean(line.get("cosine_of_nodes"), 2)
+        second["cosine of nodes"] = lambda line: mean(line.get("cosine_of_nodes"), 3)
     if topics:
         second["edges in one topic / all pairs"] = lambda line: (
             f"{mean(line.get('same_topic'), 3)} / {mean(line.get('same_topic_of_all_pairs'), 3)}"
@@ -188,11 +206,11 @@ def table(lines: list[Line], missing: Sequence[str] = ()) -> str:
         second["best step"] = lambda line: mean(line.get("best_step"), 0)
     second |= {
         "trained parameters": lambda line: f"{line['parameters']:,}",
-        "training, s a seed": lambda line: f"{line['seconds_a_trial']:.1f}",
+        "training, s a seed": lambda line: f"{line['seconds_a_trial']:.1f}{line.get('on', '')}",
     }
     if any(line.get("latency") for line in lines):
         second["ms a text, 1 / 64"] = speed
-    unmeasured = [[setting, "not measured", *["–"] * (len(first) - 2)] for setting in missing]
+    unmeasured = [[setting, "not measured", *["–"] * (len(first) - 3), told(known)] for setting, known in (missing or {}).items()]
     return "\n\n".join(
         markdown_table(list(columns), [[of(line) for of in columns.values()] for line in lines] + more, left=left)
         for columns, more, left in ((first, unmeasured, 2), (second, [], 1))

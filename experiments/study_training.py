@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from experiments.study_features import Shared
 from textfuse_jax.data.corpus import Corpus
-from textfuse_jax.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature
+from textfuse_jax.evaluation.calibration import apply_temperature, expected_calibration_error, fit_temperature, reliability_bins
 from textfuse_jax.models.classifier import taps_of
 from textfuse_jax.training import setup, sweep
 from textfuse_jax.training.grid import Trial, with_fields
@@ -223,15 +223,25 @@ def best_of(tried: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     return min(tried, key=lambda one: one.get("nll", np.inf))
 
 
-def calibrated(held: np.ndarray, test: np.ndarray, corpus: Corpus) -> dict[str, list[float]]:
-    """Of each trial the temperature that validation wants, and the calibration error on test with it."""
-    facts: dict[str, list[float]] = {"temperature": [], "ece_after_temperature": []}
+def calibrated(held: np.ndarray, test: np.ndarray, corpus: Corpus) -> dict[str, list[Any]]:
+    """Of each trial the temperature that validation wants, the calibration error on test with it, and ``reliability``."""
+    facts: dict[str, list[Any]] = {"temperature": [], "ece_after_temperature": [], "reliability": []}
     for ours, theirs in zip(held, test):
         temperature = fit_temperature(ours, corpus.validation.labels)
         scaled = apply_temperature(theirs, temperature, multi_label=corpus.multi_label)
         facts["temperature"].append(round(float(temperature), 4))
         facts["ece_after_temperature"].append(expected_calibration_error(*confidence(scaled, corpus.test.labels)))
+        facts["reliability"].append(reliability(to_probabilities(theirs, corpus.multi_label), scaled, corpus.test.labels))
     return facts
+
+
+def reliability(stated: np.ndarray, scaled: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, list[float]]]:
+    """The bins of a reliability diagram, as trained ("before") and with a temperature ("after")."""
+    tables = {}
+    for name, probabilities in (("before", stated), ("after", scaled)):
+        bins = reliability_bins(*confidence(probabilities, labels))
+        tables[name] = {field: np.round(getattr(bins, field), 4).tolist() for field in ("count", "confidence", "accuracy")}
+    return tables
 
 
 def _fields(config: ConfigDict, settings: Sequence[Any], grids: Sequence[Sequence[Point]]) -> list[str]:

@@ -29,9 +29,10 @@ import numpy as np
 
 from experiments import paired, study_linear
 from experiments.study import RESULTS, WORK, interval, scores, strata
-from experiments.study_training import Outcome
+from experiments.study_training import Outcome, reliability
 from experiments.tuned_rows import ROWS, Row
 from textfuse_jax.config import default_config
+from textfuse_jax.evaluation.calibration import apply_temperature
 from textfuse_jax.evaluation.records import append_result, plain, read_predictions, read_results
 from textfuse_jax.experiment import EXIT_INTERRUPTED, Interrupted, differences, run
 from textfuse_jax.predict import Predictor
@@ -49,6 +50,7 @@ def record(row: Row, seed: int) -> dict[str, Any]:
     result, found = json.loads((folder / "result.json").read_text()), read_predictions(folder / "predictions.csv")
     if list(found.ids) != list(corpus.test.ids):
         raise ValueError(f"{folder} was tested on other documents than the data now holds; remove the folder to train it again")
+    scaled = apply_temperature(np.log(np.maximum(found.probabilities, 1e-30)), result["calibration"]["temperature"])
     facts = {
         "chosen": [{}],
         "parameters": result["training"]["trained_parameters"],
@@ -57,6 +59,7 @@ def record(row: Row, seed: int) -> dict[str, Any]:
         "trials_together": 1,
         "ece_after_temperature": [result["calibration"]["test_ece_after"]],
         "temperature": [result["calibration"]["temperature"]],
+        "reliability": [reliability(found.probabilities, scaled, corpus.test.labels)],
     }
     validation = {m: [result["validation"].get(m)] for m in ("accuracy", "f1_macro", "nll")}
     outcome = Outcome(found.probabilities[None], validation, facts)
@@ -119,6 +122,7 @@ def extended(before: Mapping[str, Any] | None, line: dict[str, Any]) -> dict[str
             line[part] = {name: before[part][name] + values for name, values in line[part].items()}
         for name in ("seconds", "ece_after_temperature", "temperature", "chosen"):
             line[name] = before[name] + line[name]
+        line["reliability"] = before.get("reliability", []) + line["reliability"]  # earlier seeds may have none
         line["strata"]["accuracy"] = [a + b for a, b in zip(before["strata"]["accuracy"], line["strata"]["accuracy"])]
         line["right"]["seeds"] = before["right"]["seeds"] + line["right"]["seeds"]
         line["products"] = ", ".join(sorted({*before.get("products", "bfloat16").split(", "), line["products"]}))

@@ -116,7 +116,8 @@ def test_a_row_is_run_recorded_and_not_run_again(tmp_path, monkeypatch, capsys):
         tuned.main(["--seeds=0"])
     assert tuned.main(["ablation"]) == 2 and "no tuned rows" in capsys.readouterr().err
     assert tuned.main(["tiny tuned"]) == 2 and "tiny, tuned" in capsys.readouterr().err
-    assert "tiny, tuned" in study_tables.table(lines, ["absent"]) and "not measured" in study_tables.table(lines, ["absent"])
+    table = study_tables.table(lines, {"absent": {"accuracy": 0.8, "source": "a paper"}})
+    assert "tiny, tuned" in table and "| absent | not measured |" in table and "accuracy 0.8 (a paper) |" in table
 
 
 def test_what_stands_beside_a_table(tmp_path, monkeypatch):

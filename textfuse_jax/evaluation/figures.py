@@ -165,7 +165,7 @@ def reliability_diagram(
     for k, (stated, name, colour, marker, shift) in enumerate(drawn):
         table = reliability_bins(stated, correct, bins)
         ece = expected_calibration_error(stated, correct, bins)
-        _draw_bins(ax, table, f"{name}, ECE {100 * ece:.2f} %", colour, marker, shift)
+        draw_bins(ax, table, f"{name}, ECE {100 * ece:.2f} %", colour, marker, shift)
         centres = (table.edges[:-1] + table.edges[1:]) / 2 + (k - (len(drawn) - 1) / 2) * width
         below.bar(centres, table.count, width, color=colour)
     ax.set(ylabel="share of predictions that are right", title="Reliability: is a stated 80 % right 80 % of the time?")
@@ -179,7 +179,8 @@ def reliability_diagram(
     return figure
 
 
-def _draw_bins(ax: Axes, table: ReliabilityBins, label: str, colour: str, marker: str, shift: float) -> None:
+def draw_bins(ax: Axes, table: ReliabilityBins, label: str, colour: str, marker: str, shift: float) -> None:
+    """Accuracy of the filled bins at their mean confidence, moved by ``shift``, with 95 % Wilson intervals."""
     filled = table.count > 0
     x, y = table.confidence[filled] + shift, table.accuracy[filled]
     hits = np.rint(table.accuracy * table.count).astype(int)[filled]

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from textfuse_jax.evaluation.figures import BLUE, GREY, SERIES, VERMILION, new_figure, tidy
+from textfuse_jax.evaluation.figures import BLUE, GREY, SERIES, VERMILION, draw_bins, new_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from textfuse_jax.evaluation.calibration import ReliabilityBins
 
 COLUMNS = 3
 Points = Sequence[tuple[float, Sequence[float]]]
@@ -72,7 +74,10 @@ def setting_dots(panels: Mapping[str, Sequence[Dots]], label: str) -> Figure:
     axes[0].set_yticks(range(len(names)), [textwrap.shorten(name, 60, placeholder=" ...") for name in names])
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     crosses = ", published (cross)" if any(row.published for row in every) else ""
-    figure.supxlabel(f"{label}: seeds (dots), mean and 95 % interval (diamond, bar){crosses}", fontsize=10)
+    told = f"{label}: seeds (dots), mean and 95 % interval (diamond, bar){crosses}"
+    if any(row.beside for row in every):
+        told += "\ngrey, dashed: what others are compared with"
+    figure.supxlabel(told, fontsize=10)
     return figure
 
 
@@ -96,7 +101,7 @@ def setting_lines(
     xlabel: str,
     ylabel: str,
     *,
-    log: str = "",
+    log: str | Mapping[str, str] = "",
     ticks: Mapping[float, str] | None = None,
     share: bool = True,
     published: Mapping[float, float] | None = None,
@@ -107,7 +112,7 @@ def setting_lines(
     Args:
       panels: title -> series -> its points; "" where there is one panel.
       xlabel, ylabel: with their units.
-      log: "x", "xy" or "": the logarithmic axes.
+      log: "x", "xy" or "": the logarithmic axes; title -> these, where panels differ.
       ticks: x -> what stands there; None: the numbers themselves on a logarithmic axis, any on a linear one.
       share: whether panels share the y axis; where what they show isn't of one unit, the titles tell the units.
       published: x -> somebody else's number, a cross in every panel.
@@ -127,9 +132,15 @@ def setting_lines(
             _draw_line(ax, name, sorted(points), looks[name])
         if published:
             ax.plot(*zip(*published.items()), "x", color="black", markersize=7, markeredgewidth=1.8, label="published")
-        _scale(ax, log, ticks, sorted({x for points in series.values() for x, _ in points} | set(published or ())))
+        _scale(
+            ax,
+            log if isinstance(log, str) else log[title],
+            ticks,
+            sorted({x for points in series.values() for x, _ in points} | set(published or ())),
+        )
         if len(panels) == 1:
             ax.set_xlabel(xlabel)
+    for ax in axes:  # only now: a limit that is set ends the scaling of an axis that later panels share
         ax.set_ylim(bottom=floor)
     axes[0].set_ylabel(ylabel)
     if len(panels) > 1:
@@ -180,4 +191,30 @@ def before_after(names: Sequence[str], values: Sequence[tuple[Sequence[float], S
     ax.set_xlim(left=0)
     ax.set_xlabel(f"{label}: mean and standard deviation over seeds")
     ax.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def reliability_panels(panels: Mapping[str, Mapping[str, ReliabilityBins]]) -> Figure:
+    """Share of right predictions against stated probability, before and after temperature scaling, with 95 % Wilson intervals.
+
+    Args:
+      panels: title -> "before" and "after" -> their bins.
+    """
+    columns = min(COLUMNS, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = new_figure(1 + 3.4 * columns, 0.8 + 3.2 * lines)
+    axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for ax, (title, tables) in zip(axes, panels.items()):
+        tidy(ax)
+        ax.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1.2, label="perfect calibration")
+        for (told, table), (colour, marker, shift) in zip(tables.items(), ((VERMILION, "o", -0.004), (BLUE, "D", 0.004))):
+            draw_bins(ax, table, f"{told} scaling", colour, marker, shift)
+        ax.set_title(textwrap.fill(title, 44), fontsize=9)
+        ax.set(xlim=(0.2, 1.02), ylim=(0, 1.02))
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
+    found = dict(zip(*reversed(axes[0].get_legend_handles_labels())))
+    figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=3, fontsize=8, frameon=False)
+    figure.supxlabel("stated probability of the prediction", fontsize=10)
+    figure.supylabel("share of predictions that are right", fontsize=10)
     return figure
