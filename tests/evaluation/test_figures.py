@@ -8,6 +8,7 @@ from matplotlib.text import Text
 from textfuse_jax.evaluation import figures as f
 from textfuse_jax.evaluation import graph_drawing as g
 from textfuse_jax.evaluation import setting_figures as s
+from textfuse_jax.evaluation.calibration import reliability_bins
 
 
 def words(figure) -> str:
@@ -190,7 +191,7 @@ def test_settings_as_dots_and_as_lines(tmp_path):
     rows = [s.Dots("encoder", [0.8, 0.9], [0.82, 0.88]), s.Dots("full", [0.7], beside="encoder")]
     dots = s.setting_dots({"": rows}, "test accuracy")
     assert {"encoder", "full"} <= set(words(dots).split("\n")) and "95 % interval" in words(dots)
-    assert "published" not in words(dots) and "not measured" not in words(dots)
+    assert "published" not in words(dots) and "not measured" not in words(dots) and "what others are compared" in words(dots)
     (line,) = [line for line in dots.axes[0].lines if line.get_linestyle() == "--"]
     assert line.get_xdata().tolist() == pytest.approx([0.85] * 2) and line.get_ydata().tolist() == [-0.5, 1.5]
     assert_drawn(dots, tmp_path / "dots.png")
@@ -218,3 +219,25 @@ def test_settings_of_several_sets_have_a_panel_each(tmp_path):
     colours = [[c.lines[0].get_color() for c in ax.containers if c.get_label() == "b"] for ax in lines.axes]
     assert colours == [[f.SERIES[1][0]]] * 2  # a series looks the same in every panel
     assert_drawn(lines, tmp_path / "lines.png")
+
+
+def test_panels_that_share_an_axis_show_all_their_points(tmp_path):
+    panels = {"one": {"a": [(1, [0.8]), (2, [0.81])]}, "two": {"a": [(1, [0.2]), (2, [0.95])]}}
+    figure = s.setting_lines(panels, "width", "accuracy", log="x")
+    for ax in figure.axes:
+        assert ax.get_ylim()[0] < 0.2 and ax.get_ylim()[1] > 0.95
+    assert [ax.get_ylim()[0] for ax in s.setting_lines(panels, "width", "accuracy", floor=0.5).axes] == [0.5, 0.5]
+    apart = s.setting_lines(panels, "width", "accuracy", log={"one": "x", "two": "xy"}, share=False)
+    assert [ax.get_yscale() for ax in apart.axes] == ["linear", "log"] and apart.axes[0].get_ylim()[0] > 0.7
+
+
+def test_reliability_of_several_models(tmp_path):
+    table = reliability_bins(np.array([0.9, 0.9, 0.9, 0.3]), np.array([True, True, False, False]))
+    scaled = reliability_bins(np.array([0.7, 0.7, 0.7, 0.3]), np.array([True, True, False, False]))
+    figure = s.reliability_panels({name: {"before": table, "after": scaled} for name in ("one", "two", "three", "four")})
+    assert {"one", "four", "before scaling", "after scaling"} <= set(words(figure).split("\n"))
+    assert [ax.get_visible() for ax in figure.axes] == [True] * 4 + [False] * 2
+    drawn = {c.get_label(): c.lines[0].get_xydata() for c in figure.axes[0].containers}
+    np.testing.assert_allclose(drawn["before scaling"], [[0.296, 0], [0.896, 2 / 3]], atol=1e-9)
+    np.testing.assert_allclose(drawn["after scaling"], [[0.304, 0], [0.704, 2 / 3]], atol=1e-9)
+    assert_drawn(figure, tmp_path / "reliability.png")

@@ -249,7 +249,10 @@ def test_a_study_runs_and_goes_on(tmp_path, resample):
         sample = chosen["sample_graph"]
         assert len(sample["texts"]) == len(sample["level"]) == len(sample["beta"])
         assert sample["share"] == "pool/looks" and sum(sample["beta"]) == pytest.approx(1, abs=2e-3)
-    assert len(words["ece_after_temperature"]) == words["seeds"]
+    assert len(words["ece_after_temperature"]) == words["seeds"] == len(words["reliability"])
+    assert all(
+        sum(seed[told]["count"]) == chosen["data"]["test"] for seed in chosen["reliability"] for told in ("before", "after")
+    )
     said = []
     study.run(made, tmp_path / "test.jsonl", say=said.append)
     assert not said and len((tmp_path / "test.jsonl").read_text().splitlines()) == 3

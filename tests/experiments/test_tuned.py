@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments import paired, study_extras, study_linear, study_tables, tuned, tuned_rows
+from experiments import paired, study_extras, study_linear, study_tables, study_training, tuned, tuned_rows
 from tests.launching import write_corpus
 from textfuse_jax.config_checks import validate
 from textfuse_jax.evaluation.records import read_results
@@ -91,6 +91,7 @@ def test_a_row_is_run_recorded_and_not_run_again(tmp_path, monkeypatch, capsys):
     assert tuned.main([]) == 0 and len(finished) == 6 and all(folder.name == "2" for folder in finished[4:])
     lines = read_results(tmp_path / "RESULTS" / "baselines.jsonl")
     assert lines[-1]["seeds"] == 3 and lines[-1]["test"]["accuracy"][:2] == pytest.approx(accuracy)
+    assert len(lines[-1]["reliability"]) == 3 and sum(lines[-1]["reliability"][0]["after"]["count"]) == lines[-1]["data"]["test"]
     assert lines[-1]["hardware"] == lines[0]["hardware"]  # told once for all seeds of a machine
     capsys.readouterr()
     assert tuned.main(["baselines"]) == 0 and len(read_results(tmp_path / "RESULTS" / "baselines.jsonl")) == len(lines) == 6
@@ -140,7 +141,24 @@ def test_what_stands_beside_a_table(tmp_path, monkeypatch):
     assert "| 0.6000 ± 0.1414 |" in study_extras.strata_table([line]) and "3 to 10, to 20, to 90" in study_extras.strata_table(
         [line]
     )
-    assert "calibration" in study_extras.calibration("baselines", [line])[0]
+    (drawn,) = study_extras.calibration("baselines", [line])
+    assert "calibration" in drawn
+    seeds = [study_training.reliability(p, np.sqrt(p), np.array([0, 0, 1])) for p in (np.eye(2)[[0, 0, 0]], np.eye(2)[[0, 1, 1]])]
+    whole = study_extras.pooled(seeds, "before")  # sure of everything; 2 of 3 right twice
+    assert whole.count[-1] == 6 and whole.confidence[-1] == 1 and whole.accuracy[-1] == pytest.approx(4 / 6, abs=1e-4)
+    assert "reliability.png" in study_extras.calibration("baselines", [line | {"reliability": seeds}])[1]
+    rounds = [
+        {"setting": name, "fields": fields, "cosine_of_nodes": [cosine], "test": {"accuracy": [0.9]}}
+        for name, fields, cosine in (("full", {}, 0.98), ("K = 0", {"model.propagate_args.rounds": 0}, 0.91), ("2 levels", {}, 0))
+    ]
+    assert "smoothing.png" in study_extras.smoothing("ablation", rounds)[0] and not study_extras.smoothing("ablation", rounds[:1])
+
+
+def test_a_row_tells_its_machines_where_there_are_several():
+    lines = [{"hardware": "b, 2 cores; a, 1 cores"}, {"hardware": "a, 1 cores"}]
+    assert study_tables.machines(lines[1:]) == "a, 1 cores" and "on" not in lines[1]
+    assert study_tables.machines(lines) == "A: a, 1 cores; B: b, 2 cores"
+    assert [line["on"] for line in lines] == [" (B, A)", " (A)"]
 
 
 def test_a_table_tells_where_products_are_not_bfloat16():
