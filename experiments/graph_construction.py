@@ -31,6 +31,7 @@ NODES = {
 }
 """Beside phrases and sentences together, which the other rows have."""
 EDGES_OF_ONE_LEVEL = {
+    "kNN and window": kinds("knn", "window"),
     "window": kinds("window"),
     "kNN, k = 4": kinds("knn"),
     "learned saliency": kinds("LearnedSaliency"),
@@ -39,7 +40,6 @@ EDGES_OF_ONE_LEVEL = {
 """Nodes of one level have no hierarchy."""
 SETTINGS = [
     Setting("no edges", NO_GRAPH),
-    *(Setting(f"{nodes}, no edges", fields | NO_GRAPH) for nodes, fields in NODES.items()),
     *linear_rows(),
     Setting("window", {"model.edges": kinds("window")}),
     Setting("kNN, k = 4", {"model.edges": kinds("knn")}),
@@ -53,16 +53,13 @@ SETTINGS = [
     Setting("kNN, k = 4, static", {"model.edges": kinds("knn"), "model.edge_tap": "06/phrase"}, against="kNN, k = 4"),
     Setting("union, static", {"model.edge_tap": "06/phrase"}, against="union"),
     Setting("union, GAT", {"model.propagate": "textfuse_jax.models.message_passing:GAT"}),
-    *(
-        Setting(f"{nodes}, kNN and window", fields | {"model.edges": kinds("knn", "window")}, against=f"{nodes}, no edges")
-        for nodes, fields in NODES.items()
-    ),
-    *(
-        Setting(f"{nodes}, {name}", NODES[nodes] | {"model.edges": edges}, against=f"{nodes}, no edges")
-        for nodes in NODES
-        for name, edges in EDGES_OF_ONE_LEVEL.items()
-    ),
 ]
+for name, nodes in NODES.items():
+    SETTINGS += [Setting(f"{name}, no edges", nodes | NO_GRAPH)]
+    SETTINGS += [
+        Setting(f"{name}, {told}", nodes | {"model.edges": edges}, against=f"{name}, no edges")
+        for told, edges in EDGES_OF_ONE_LEVEL.items()
+    ]
 
 STUDY = Study("graph_construction", frozen(), SETTINGS, reference="no edges", measure=construction_facts)
 

@@ -120,7 +120,7 @@ def setting_lines(
     """
     names = list(dict.fromkeys(name for series in panels.values() for name in series))
     looks = dict(zip(names, itertools.cycle(SERIES)))
-    outside = len(panels) > 1 or len(names) > 4
+    outside = (len(panels) > 1 and (len(names) > 1 or bool(published))) or len(names) > 4
     rows = -(-len(names) // COLUMNS) if outside else 0
     figure = new_figure(7.5 if len(panels) == 1 else 1 + 3.6 * len(panels), 4.2 + 0.22 * rows)
     axes = figure.subplots(1, len(panels), sharey=share, squeeze=False)[0]
