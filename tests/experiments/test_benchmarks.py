@@ -19,7 +19,7 @@ def lines_of(name: str, folder, *options: str) -> list[dict]:
     """The lines that ``python -m experiments.NAME`` appends to a file of its own."""
     output = folder / "lines.jsonl"
     command = [sys.executable, "-m", f"experiments.{name}", f"--output={output}", *options]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=550, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line) for line in output.read_text().splitlines()]
 
