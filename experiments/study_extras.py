@@ -25,6 +25,8 @@ ATTENTION = {
     "baselines": ("attention-hybrid pooling",),
 }
 """Settings whose samples show what pooling looks at rather than edges."""
+BEST_RATES = {"0.003": "Pyramid-GNN, rate 0.003", "encoder alone, 0.01": "encoder alone, rate 0.01"}
+"""Of the learning-rate study: each model's best on validation, whose reliability is drawn."""
 SCALED = ("before", "after")
 """Temperature scaling."""
 ATTENDS = {
@@ -42,6 +44,10 @@ def extras(name: str, lines: Sequence[Line]) -> list[str]:
         blocks += smoothing(name, lines)
     if name == "baselines":
         blocks += calibration(name, lines)
+    if name == "learning_rate":
+        blocks += reliability(
+            name, [{**line, "setting": BEST_RATES[line["setting"]]} for line in lines if line["setting"] in BEST_RATES]
+        )
     if name == "hidden_size":
         blocks += one_rate(name, lines)
     return blocks
@@ -188,15 +194,20 @@ def calibration(name: str, lines: Sequence[Line]) -> list[str]:
     figure = FIGURES / f"study_{name}_calibration.png"
     values = [(line["test"]["ece"], line["ece_after_temperature"]) for line in known]
     figures.save(before_after([line["setting"] for line in known], values, "expected calibration error on test"), figure)
-    blocks = [f"![Calibration before and after temperature scaling](figures/{figure.name})"]
-    tables = {
-        line["setting"]: {told: pooled(line["reliability"], told) for told in SCALED} for line in lines if line.get("reliability")
-    }
-    if tables:
-        figure = FIGURES / f"study_{name}_reliability.png"
-        figures.save(reliability_panels(tables), figure)
-        blocks.append(f"![Reliability before and after temperature scaling](figures/{figure.name})")
-    return blocks
+    block = f"![Calibration before and after temperature scaling](figures/{figure.name})"
+    return [block, *reliability(name, lines)]
+
+
+def reliability(name: str, lines: Sequence[Line]) -> list[str]:
+    """Reliability diagrams of the lines that keep their bins, of all seeds together."""
+    known = [line for line in lines if line.get("reliability")]
+    if not known:
+        return []
+    figure = FIGURES / f"study_{name}_reliability.png"
+    tables = {line["setting"]: {told: pooled(line["reliability"], told) for told in SCALED} for line in known}
+    figures.save(reliability_panels(tables), figure)
+    told = "Reliability before and after temperature scaling, all seeds together, which its intervals take for other documents"
+    return [f"![{told}](figures/{figure.name})"]
 
 
 def pooled(seeds: Sequence[Mapping[str, Any]], told: str) -> ReliabilityBins:
